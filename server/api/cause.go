@@ -1,0 +1,57 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"syscall"
+
+	"hearth/state/auth"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// AsError returns the Error that err is, wraps or stands for. This is the one
+// place where an error of a lower package becomes an M_ code; what it does not
+// know is a fault of ours, 500 M_UNKNOWN, and its text stays in the log.
+func AsError(err error) *Error {
+	var own *Error
+	var refused *auth.Error
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &large):
+		return tooLarge(large.Limit)
+	case errors.As(err, &refused):
+		return ErrForbidden.Because("%s", refused.Text)
+	case errors.Is(err, matrix.ErrNotJSON):
+		return ErrNotJSON
+	case errors.Is(err, matrix.ErrBadJSON):
+		return ErrBadJSON
+	case errors.Is(err, matrix.ErrTooLarge):
+		return ErrTooLarge
+	case errors.Is(err, store.ErrNotFound):
+		return ErrNotFound
+	case errors.Is(err, store.ErrExists):
+		return ErrUnknown.WithStatus(http.StatusConflict).Because("There is such a thing already")
+	case errors.Is(err, store.ErrFull), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return ErrResourceLimit.Because("The server's disk is full").With("admin_contact", "the owner of this server")
+	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):
+		return ErrUnknown.WithStatus(http.StatusServiceUnavailable).Because("The server is stopping")
+	case errors.Is(err, context.DeadlineExceeded):
+		return ErrUnknown.WithStatus(http.StatusGatewayTimeout).Because("That took too long")
+	default:
+		return ErrUnknown
+	}
+}
+
+// expected reports whether an error of the 500s is no fault of the server: what
+// waits for somebody else has its status in the specification.
+func (e *Error) expected() bool {
+	switch e.Code {
+	case ErrNotYetUploaded.Code, ErrBadStatus.Code, ErrConnectionFailed.Code, ErrConnectionTimeout.Code:
+		return true
+	}
+	return e.Status == http.StatusServiceUnavailable
+}
