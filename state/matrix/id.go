@@ -155,6 +155,7 @@ func checkOpaque(s string, sigil byte) error {
 	return nil
 }
 
+// checkOnServer checks an ID of the form sigil, localpart, ':', server name.
 func checkOnServer(s string, sigil byte) error {
 	colon := strings.IndexByte(s, ':')
 	if colon < 1 || s[0] != sigil || !isText(s) || !isServerName(s[colon+1:]) {
