@@ -235,9 +235,11 @@ func (l *linker) to(child int32) {
 	l.last = child
 }
 
+// notJSON tells the place of a fault. The decoder's own error would also quote the
+// names on the way there, of any length.
 func notJSON(err error) error {
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		return fmt.Errorf("%w: %v after byte %d", ErrNotJSON, syntax.Err, syntax.ByteOffset)
 	}
-	return fmt.Errorf("%w: %w", ErrNotJSON, err)
+	return fmt.Errorf("%w: %w", ErrNotJSON, io.ErrUnexpectedEOF)
 }

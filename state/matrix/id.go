@@ -178,7 +178,8 @@ func isServerName(s string) bool {
 		return false
 	}
 	if host[0] == '[' {
-		addr, err := netip.ParseAddr(strings.TrimSuffix(host[1:], "]"))
+		// Cloned, as the error would make every name that is checked escape to the heap.
+		addr, err := netip.ParseAddr(strings.Clone(strings.TrimSuffix(host[1:], "]")))
 		return err == nil && addr.Is6() && addr.Zone() == "" && host[len(host)-1] == ']'
 	}
 	for i := range len(host) {

@@ -163,26 +163,25 @@ func (r *powerReader) readUsers(p *PowerLevels) error {
 	if err := r.wantObject(at); err != nil {
 		return err
 	}
-	if r.all {
-		p.Users = make(map[UserID]int64)
-	}
+	p.Users = make(map[UserID]int64)
 	for m := r.firstMember(at); m != 0; m = r.nodes[m].next {
-		user := string(r.text(m))
-		if err := checkOnServer(user, '@'); err != nil {
-			return fmt.Errorf("%w: %q: %w", ErrBadJSON, clip(user), err)
+		user := r.text(m)
+		if err := checkOnServer(string(user), '@'); err != nil {
+			return fmt.Errorf("%w: %q: %w", ErrBadJSON, clip(string(user)), err)
 		}
 		level, err := r.level(m + 1)
 		if err != nil {
 			return err
 		}
-		if r.all || slices.Contains(r.users, UserID(user)) {
-			if p.Users == nil {
-				p.Users = make(map[UserID]int64, len(r.users))
-			}
+		if r.all || r.wantsUser(user) {
 			p.Users[UserID(user)] = level
 		}
 	}
 	return nil
+}
+
+func (r *powerReader) wantsUser(user []byte) bool {
+	return slices.ContainsFunc(r.users, func(u UserID) bool { return string(u) == string(user) })
 }
 
 // levels reads events or notifications.

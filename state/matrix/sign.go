@@ -135,7 +135,7 @@ func (e *Event) RequiredSigners() []ServerName {
 	if server, ok := e.ID.Server(); ok && e.Version.EventIDs == EventIDGiven {
 		signers = appendNew(signers, server)
 	}
-	if member.Membership == Join && member.AuthorisedVia != "" {
+	if member.AuthorisedVia != "" {
 		signers = appendNew(signers, member.AuthorisedVia.Server())
 	}
 	return signers
