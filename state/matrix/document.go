@@ -40,6 +40,10 @@ type document struct {
 	decoder jsontext.Decoder
 	names   []int32 // scratch for sorting the members of one object
 	out     []byte  // scratch for canonical text that is hashed and forgotten
+
+	// unescaped are the strings that have escapes, in their turn slices of arena.
+	unescaped [][]byte
+	arena     []byte
 }
 
 const root int32 = 1
@@ -49,7 +53,7 @@ type node struct {
 	kind       jsontext.Kind
 	escaped    bool  // a string with backslashes
 	start, end int32 // its text in src
-	first      int32 // first element, or the first member's name
+	first      int32 // first element, or the first member's name; index in unescaped
 	next       int32 // next element, or the next member's name
 }
 
@@ -87,11 +91,14 @@ func readObject(src []byte, n numbers) (*document, error) {
 // free gives the document's memory back; big ones are left to the collector.
 func (d *document) free() {
 	const keepNodes, keepBytes = 8 << 10, 128 << 10
-	if cap(d.nodes) > keepNodes || cap(d.out) > keepBytes {
+	if cap(d.nodes) > keepNodes || cap(d.out) > keepBytes || cap(d.arena) > keepBytes {
 		return
 	}
+	clear(d.unescaped)
 	d.src, d.nodes, d.names, d.out = nil, d.nodes[:0], d.names[:0], d.out[:0]
+	d.unescaped, d.arena = d.unescaped[:0], d.arena[:0]
 	d.input = bytes.Buffer{}
+	d.decoder.Reset(&d.input) // it would keep the text alive
 	documents.Put(d)
 }
 
@@ -126,7 +133,9 @@ func (d *document) readScalar() (int32, error) {
 	n := node{kind: text.Kind(), start: end - int32(len(text)), end: end}
 	switch n.kind {
 	case '"':
-		n.escaped = bytes.IndexByte(text, '\\') >= 0
+		if n.escaped = bytes.IndexByte(text, '\\') >= 0; n.escaped {
+			n.first = d.unescape(text)
+		}
 	case '0':
 		if err := d.numbers.check(text); err != nil {
 			return 0, err
@@ -213,6 +222,16 @@ func (d *document) sortMembers(outer int32) error {
 	d.nodes[link.last].next = 0
 	d.names = names
 	return nil
+}
+
+// unescape puts a string's content into unescaped and returns its index there. It
+// is done once, as sorting would ask for a name again and again.
+func (d *document) unescape(text []byte) int32 {
+	start := len(d.arena)
+	// The decoder accepted the string, so that unquoting cannot fail.
+	d.arena, _ = jsontext.AppendUnquote(d.arena, text)
+	d.unescaped = append(d.unescaped, d.arena[start:len(d.arena):len(d.arena)])
+	return int32(len(d.unescaped) - 1)
 }
 
 func (d *document) add(n node) int32 {

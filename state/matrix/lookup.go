@@ -7,14 +7,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// text is the content of the string at node i, unescaped. It aliases src unless
-// the string has escapes.
+// text is the content of the string at node i, unescaped. It holds until the
+// document is freed.
 func (d *document) text(i int32) []byte {
 	n := &d.nodes[i]
 	if n.escaped {
-		// The decoder accepted the string, so that unquoting cannot fail.
-		unescaped, _ := jsontext.AppendUnquote(nil, d.src[n.start:n.end])
-		return unescaped
+		return d.unescaped[n.first]
 	}
 	return d.src[n.start+1 : n.end-1]
 }
