@@ -1,0 +1,215 @@
+package state
+
+import (
+	"fmt"
+
+	"hearth/state/auth"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// maxPrevEvents is how many forward extremities an event may name. Spec: SS PDUs.
+const maxPrevEvents = 20
+
+// add turns a draft into the room's next event: it stands on all forward
+// extremities, is held to the auth rules by the current state, and becomes
+// the only extremity. txn names the request that it came by, if one did.
+func (rm *room) add(draft matrix.Draft, txn store.TxnID) (*store.StoredEvent, error) {
+	if draft.OriginServerTS == 0 {
+		draft.OriginServerTS = rm.rooms.now().UnixMilli()
+	}
+	draft.Room = rm.id
+	placing, err := rm.place(draft)
+	if err != nil {
+		return nil, err
+	}
+	ev, err := draft.Build(rm.head.Version, placing, rm.rooms.server, rm.rooms.key)
+	if err != nil {
+		return nil, fmt.Errorf("draft %s: %w", draft.Type, err)
+	}
+	if err := auth.Check(ev, rm.auth); err != nil {
+		return nil, fmt.Errorf("draft %s in %s: %w", draft.Type, rm.id, err)
+	}
+	return rm.append(ev, rm.head.Current, txn)
+}
+
+// place finds what a draft stands on: the newest events, and the state events
+// that give its sender the right to it.
+func (rm *room) place(draft matrix.Draft) (matrix.Placing, error) {
+	var p matrix.Placing
+	withHashes := rm.head.Version.EventIDs == matrix.EventIDGiven
+	newest := rm.head.Extremities
+	if len(newest) > maxPrevEvents {
+		newest = newest[len(newest)-maxPrevEvents:]
+	}
+	for _, num := range newest {
+		id, err := rm.tx.EventID(rm.num, num)
+		if err != nil {
+			return p, fmt.Errorf("extremity of %s: %w", rm.id, err)
+		}
+		p.Prev = append(p.Prev, id)
+		if withHashes {
+			if p.PrevHashes, err = rm.appendHash(p.PrevHashes, num); err != nil {
+				return p, err
+			}
+		}
+	}
+	p.Depth = min(rm.head.Depth, rm.head.Version.MaxDepth-1) + 1
+	for _, key := range auth.Needed(rm.head.Version, draft.Type, draft.Sender, draft.StateKey, draft.Content) {
+		ev, err := rm.current(key.Type, key.StateKey)
+		if err != nil {
+			return p, err
+		}
+		if ev == nil {
+			continue
+		}
+		p.Auth = append(p.Auth, ev.ID)
+		if withHashes {
+			if p.AuthHashes, err = rm.appendHash(p.AuthHashes, ev.Num); err != nil {
+				return p, err
+			}
+		}
+	}
+	return p, nil
+}
+
+// appendHash appends the reference hash of an event; room versions 1 and 2
+// name events by ID and hash.
+func (rm *room) appendHash(hashes []matrix.Hash, num store.EventNum) ([]matrix.Hash, error) {
+	ev, err := rm.tx.Event(rm.num, num)
+	if err != nil {
+		return nil, err
+	}
+	h, err := ev.ReferenceHash()
+	if err != nil {
+		return nil, fmt.Errorf("hash of %s: %w", ev.ID, err)
+	}
+	return append(hashes, h), nil
+}
+
+// append stores an event that has passed the rules as the newest of the
+// timeline, moves the room's state and extremities, and sees to what follows
+// from it: memberships, redactions, relations.
+func (rm *room) append(ev *matrix.Event, before store.SnapshotID, txn store.TxnID) (*store.StoredEvent, error) {
+	num, err := rm.tx.NextEventNum(false)
+	if err != nil {
+		return nil, err
+	}
+	entry := store.NewEvent{Event: ev, Before: before, After: rm.head.Current, Txn: txn}
+	if ev.IsState() {
+		if entry.Slot, err = rm.tx.PutSlot(rm.num, ev.Type, *ev.StateKey); err != nil {
+			return nil, err
+		}
+		entry.HasSlot = true
+		change := store.StateChange{Slot: entry.Slot, Event: num}
+		if entry.After, err = rm.tx.Derive(rm.num, rm.head.Current, change); err != nil {
+			return nil, fmt.Errorf("state after %s: %w", ev.ID, err)
+		}
+	}
+	if err := rm.tx.PutEvent(rm.num, num, entry); err != nil {
+		return nil, err
+	}
+	old := rm.head.Current
+	rm.head.Current = entry.After
+	rm.head.Extremities = append(rm.head.Extremities[:0], num)
+	rm.head.Depth = ev.Depth
+	rm.head.Latest = num
+	if rm.head.First == 0 {
+		rm.head.First = num
+	}
+	rm.changed = true
+	if err := rm.settle(old, rm.head.Current); err != nil {
+		return nil, err
+	}
+	if err := rm.follow(ev, num); err != nil {
+		return nil, err
+	}
+	return rm.tx.Event(rm.num, num)
+}
+
+// settle brings the member counts and the memberships of local users in line
+// with a current state that changed.
+func (rm *room) settle(from, to store.SnapshotID) error {
+	if from == to {
+		return nil
+	}
+	return rm.tx.DiffSnapshots(rm.num, from, to, func(slot store.Slot, was, is store.EventNum) (bool, error) {
+		if !slot.Member() {
+			return true, nil
+		}
+		if err := rm.count(was, -1); err != nil {
+			return false, err
+		}
+		if err := rm.count(is, 1); err != nil {
+			return false, err
+		}
+		return true, rm.settleLocal(was, is)
+	})
+}
+
+// count adds n to the number of members of an event's kind.
+func (rm *room) count(num store.EventNum, n int64) error {
+	if num == 0 {
+		return nil
+	}
+	ev, err := rm.tx.Event(rm.num, num)
+	if err != nil {
+		return err
+	}
+	member, err := ev.Member()
+	if err != nil {
+		return nil // no membership, nothing to count
+	}
+	switch member.Membership {
+	case matrix.Join:
+		rm.head.Joined = uint64(int64(rm.head.Joined) + n)
+	case matrix.Invite:
+		rm.head.Invited = uint64(int64(rm.head.Invited) + n)
+	}
+	return nil
+}
+
+// settleLocal records what the room has become to a local user.
+func (rm *room) settleLocal(was, is store.EventNum) error {
+	num := is
+	if num == 0 {
+		num = was // resolved away: as if the user had never been here
+	}
+	ev, err := rm.tx.Event(rm.num, num)
+	if err != nil {
+		return err
+	}
+	user, err := matrix.ParseUserID(*ev.StateKey)
+	if err != nil || !rm.rooms.isLocal(user) {
+		return nil
+	}
+	entry := store.LocalMembership{Room: rm.num, Membership: matrix.Leave}
+	if is != 0 {
+		member, err := ev.Member()
+		if err != nil {
+			return fmt.Errorf("member event %s: %w", ev.ID, err)
+		}
+		entry.Membership, entry.Event = member.Membership, is
+	}
+	userNum, err := rm.tx.PutUserNum(user)
+	if err != nil {
+		return err
+	}
+	return rm.tx.PutLocalMembership(userNum, entry)
+}
+
+// follow does what an event asks for beyond the state: it is remembered as a
+// relation, applied as a redaction, or redacted by one that came first.
+func (rm *room) follow(ev *matrix.Event, num store.EventNum) error {
+	if relation, ok := ev.Relation(); ok && !ev.IsState() {
+		if err := rm.tx.PutRelation(rm.num, relation.Event, num, relation.Type); err != nil {
+			return err
+		}
+	}
+	if ev.Redacts != "" && ev.Type == "m.room.redaction" {
+		if err := rm.redact(ev, num); err != nil {
+			return err
+		}
+	}
+	return rm.redactLate(ev, num)
+}

@@ -1,0 +1,130 @@
+package state
+
+import (
+	"context"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// memberContent is the content of a member event that this server writes.
+// Spec: CS m.room.member.
+type memberContent struct {
+	Membership       matrix.Membership `json:"membership"`
+	DisplayName      *string           `json:"displayname,omitzero"`
+	AvatarURL        *string           `json:"avatar_url,omitzero"`
+	Reason           string            `json:"reason,omitzero"`
+	Direct           bool              `json:"is_direct,omitzero"`
+	AuthorisedVia    matrix.UserID     `json:"join_authorised_via_users_server,omitzero"`
+	ThirdPartyInvite jsontext.Value    `json:"third_party_invite,omitzero"`
+}
+
+// A MembershipChange is what one user wants to make of a user's membership,
+// often his own.
+type MembershipChange struct {
+	Room       matrix.RoomID
+	Sender     matrix.UserID
+	Target     matrix.UserID
+	Membership matrix.Membership
+	Reason     string
+	Direct     bool // of an invite: it makes a direct chat
+}
+
+// kick says whether the change removes somebody else without banning.
+func (c MembershipChange) kick() bool {
+	return c.Membership == matrix.Leave && c.Sender != c.Target
+}
+
+// ChangeMembership invites, knocks, leaves, kicks, bans or unbans. What the
+// auth rules refuse is an [auth.Error]; a kick or unban of somebody who is not
+// there or not banned is ErrForbidden. A change to what is already so returns
+// the event that made it so. Joins are [Rooms.Join]'s.
+func (r *Rooms) ChangeMembership(ctx context.Context, c MembershipChange) (matrix.EventID, error) {
+	if c.Membership == matrix.Invite {
+		if err := r.checkInvitee(c.Target); err != nil {
+			return "", err
+		}
+	}
+	var id matrix.EventID
+	err := r.change(ctx, c.Room, func(rm *room) error {
+		known, done, err := rm.standing(c)
+		if err != nil || done {
+			id = known
+			return err
+		}
+		content := memberContent{Membership: c.Membership, Reason: c.Reason, Direct: c.Direct}
+		ev, err := rm.addMember(c.Sender, c.Target, content)
+		if err == nil {
+			id = ev.ID
+		}
+		return err
+	})
+	return id, err
+}
+
+// Unban lifts a ban; who was not banned is ErrForbidden.
+func (r *Rooms) Unban(ctx context.Context, id matrix.RoomID, sender, target matrix.UserID, reason string) error {
+	return r.change(ctx, id, func(rm *room) error {
+		was, err := rm.membership(target)
+		if err != nil {
+			return err
+		}
+		if was != matrix.Ban {
+			return refuse(ErrForbidden, "%s is not banned from this room", target)
+		}
+		_, err = rm.addMember(sender, target, memberContent{Membership: matrix.Leave, Reason: reason})
+		return err
+	})
+}
+
+// standing says whether a change is made already, and refuses those that the
+// auth rules would let pass but that mean something else than was asked for.
+func (rm *room) standing(c MembershipChange) (matrix.EventID, bool, error) {
+	ev, err := rm.current("m.room.member", string(c.Target))
+	if err != nil {
+		return "", false, err
+	}
+	var was matrix.Membership
+	if ev != nil {
+		if member, err := ev.Member(); err == nil {
+			was = member.Membership
+		}
+	}
+	switch {
+	case c.kick() && was != matrix.Join && was != matrix.Invite && was != matrix.Knock:
+		return "", false, refuse(ErrForbidden, "%s is not in this room", c.Target)
+	case c.Membership == matrix.Leave && c.Sender == c.Target && (was == "" || was == matrix.Ban):
+		return "", false, refuse(ErrForbidden, "You are not in this room")
+	case was == c.Membership && was != "" && was != matrix.Invite:
+		return ev.ID, true, nil
+	}
+	return "", false, nil
+}
+
+// checkInvitee refuses invites that cannot reach anybody.
+func (r *Rooms) checkInvitee(user matrix.UserID) error {
+	if !r.isLocal(user) {
+		return refuse(ErrForbidden, "%s is on another server, and this server does not federate", user)
+	}
+	return nil
+}
+
+// addMember adds a member event; joins, knocks and invites carry the target's
+// profile where it is known here.
+func (rm *room) addMember(sender, target matrix.UserID, content memberContent) (*store.StoredEvent, error) {
+	switch content.Membership {
+	case matrix.Join, matrix.Invite, matrix.Knock:
+		if rm.rooms.isLocal(target) {
+			profile, err := rm.profile(target)
+			if err != nil {
+				return nil, err
+			}
+			content.DisplayName, content.AvatarURL = profile.DisplayName, profile.AvatarURL
+		}
+	}
+	key := string(target)
+	draft := matrix.Draft{Sender: sender, Type: "m.room.member", StateKey: &key, Content: encode(content)}
+	return rm.add(draft, store.TxnID{})
+}

@@ -1,0 +1,116 @@
+package state
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// Config is what Rooms needs; all but Now is required.
+type Config struct {
+	Store  *store.Store
+	Server matrix.ServerName
+	Key    matrix.SigningKey
+	// Now is the clock. If nil, time.Now is used.
+	Now func() time.Time
+}
+
+// Rooms is all rooms that this server takes part in. Its methods may be
+// called by several goroutines at once.
+type Rooms struct {
+	store  *store.Store
+	server matrix.ServerName
+	key    matrix.SigningKey
+	now    func() time.Time
+	locks  roomLocks
+}
+
+// New returns the rooms of a store.
+func New(c Config) *Rooms {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Rooms{
+		store:  c.Store,
+		server: c.Server,
+		key:    c.Key,
+		now:    c.Now,
+		locks:  roomLocks{rooms: make(map[matrix.RoomID]*roomLock)},
+	}
+}
+
+// isLocal says whether a user belongs to this server.
+func (r *Rooms) isLocal(user matrix.UserID) bool { return user.Server() == r.server }
+
+// change runs fn on a room that is known here, in one write. Local events may
+// be drafted by several callers at once: the store's writer puts them in
+// order. An event from elsewhere has the room to itself.
+func (r *Rooms) change(ctx context.Context, id matrix.RoomID, fn func(*room) error) error {
+	unlock := r.locks.share(id)
+	defer unlock()
+	return r.store.Update(ctx, func(tx *store.Tx) error {
+		rm, err := r.open(tx, id)
+		if err != nil {
+			return err
+		}
+		if err := fn(rm); err != nil {
+			return err
+		}
+		return rm.close()
+	})
+}
+
+// roomLocks holds a lock for each room that is being worked on, and none for
+// the others.
+type roomLocks struct {
+	mu    sync.Mutex // guards rooms and the users field of each lock
+	rooms map[matrix.RoomID]*roomLock
+}
+
+type roomLock struct {
+	sync.RWMutex
+	users int // how many hold or want the lock; at 0 it leaves the map
+}
+
+// share lets local drafts of one room come in side by side.
+func (l *roomLocks) share(id matrix.RoomID) (unlock func()) {
+	lock := l.take(id)
+	lock.RLock()
+	return func() {
+		lock.RUnlock()
+		l.drop(id, lock)
+	}
+}
+
+// own keeps a room to the caller alone.
+func (l *roomLocks) own(id matrix.RoomID) (unlock func()) {
+	lock := l.take(id)
+	lock.Lock()
+	return func() {
+		lock.Unlock()
+		l.drop(id, lock)
+	}
+}
+
+func (l *roomLocks) take(id matrix.RoomID) *roomLock {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lock := l.rooms[id]
+	if lock == nil {
+		lock = &roomLock{}
+		l.rooms[id] = lock
+	}
+	lock.users++
+	return lock
+}
+
+func (l *roomLocks) drop(id matrix.RoomID, lock *roomLock) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if lock.users--; lock.users == 0 {
+		delete(l.rooms, id)
+	}
+}

@@ -1,0 +1,143 @@
+package state
+
+import (
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// A Viewer answers which events of one room one local user may see. It is
+// good within one View and remembers what it found, so that walking a
+// timeline looks at each snapshot once. Spec: CS Room History Visibility.
+type Viewer struct {
+	tx     *store.Tx
+	room   store.RoomNum
+	user   matrix.UserID
+	member store.LocalMembership // zero: the room was never anything to the user
+	seen   map[store.SnapshotID]sight
+}
+
+// maxSights bounds what a Viewer remembers; then it begins anew.
+const maxSights = 256
+
+// sight is what decides about events at one snapshot.
+type sight struct {
+	visibility string
+	membership matrix.Membership
+}
+
+// NewViewer returns the view that a local user has of a room.
+func NewViewer(tx *store.Tx, room store.RoomNum, user matrix.UserID) (*Viewer, error) {
+	member, _, err := tx.LocalMembership(tx.UserNum(user), room)
+	if err != nil {
+		return nil, err
+	}
+	return &Viewer{tx: tx, room: room, user: user, member: member, seen: make(map[store.SnapshotID]sight)}, nil
+}
+
+// MayRead says whether the user may ask for the room's history or state at
+// all: who is or was joined may, and everybody where it is world readable now.
+func (v *Viewer) MayRead(head store.Head) (bool, error) {
+	if v.member.Joined != 0 {
+		return true, nil
+	}
+	now, err := v.at(head.Current)
+	return now.visibility == "world_readable", err
+}
+
+// Last returns the position behind which the user sees nothing: where he was
+// joined last, when he is no longer; 0 while he is in the room or never was.
+func (v *Viewer) Last() store.Position {
+	if v.member.Membership == matrix.Join {
+		return 0
+	}
+	return v.member.Left
+}
+
+// Sees says whether the user may see an event. Spec: CS Room History
+// Visibility, Server behaviour; the rules are quoted in allows.
+func (v *Viewer) Sees(ev *store.StoredEvent) (bool, error) {
+	before, err := v.at(ev.Before)
+	if err != nil {
+		return false, err
+	}
+	after := before
+	switch {
+	case ev.Is("m.room.history_visibility", ""):
+		after.visibility = ev.HistoryVisibility()
+	case ev.Is("m.room.member", string(v.user)):
+		if member, err := ev.Member(); err == nil {
+			after.membership = member.Membership
+		}
+	}
+	return v.allows(before, ev.Num) || before != after && v.allows(after, ev.Num), nil
+}
+
+// MembershipAt returns the user's membership as an event was sent, "leave"
+// where he had none; his own member event counts as sent. Spec: CS Syncing,
+// unsigned.membership.
+func (v *Viewer) MembershipAt(ev *store.StoredEvent) (matrix.Membership, error) {
+	if ev.Is("m.room.member", string(v.user)) {
+		if member, err := ev.Member(); err == nil {
+			return member.Membership, nil
+		}
+	}
+	s, err := v.at(ev.Before)
+	if s.membership == "" {
+		s.membership = matrix.Leave
+	}
+	return s.membership, err
+}
+
+func (v *Viewer) allows(s sight, num store.EventNum) bool {
+	// "1. If the history_visibility was set to world_readable, allow.
+	//  2. If the user's membership was join, allow."
+	if s.visibility == "world_readable" || s.membership == matrix.Join {
+		return true
+	}
+	// "3. If history_visibility was set to shared, and the user joined the
+	//  room at any point after the event was sent, allow."
+	if s.visibility == "shared" && v.joinedAfter(num) {
+		return true
+	}
+	// "4. If the user's membership was invite, and the history_visibility was
+	//  set to invited, allow. 5. Otherwise, deny." That the user has joined
+	//  since is the module's first sentence: "a user needs to join a room".
+	return s.visibility == "invited" && s.membership == matrix.Invite && v.member.Joined != 0
+}
+
+// joinedAfter says whether the user was joined at some time after an event.
+// Events that are no part of our timeline came before we did.
+func (v *Viewer) joinedAfter(num store.EventNum) bool {
+	if v.member.Membership == matrix.Join {
+		return true
+	}
+	return v.member.Left != 0 && (num.Aside() || num.Position() < v.member.Left)
+}
+
+func (v *Viewer) at(snap store.SnapshotID) (sight, error) {
+	if s, ok := v.seen[snap]; ok {
+		return s, nil
+	}
+	s := sight{visibility: "shared"}
+	event, err := EventAt(v.tx, v.room, snap, "m.room.history_visibility", "")
+	if err != nil {
+		return sight{}, err
+	}
+	if event != nil {
+		s.visibility = event.HistoryVisibility()
+	}
+	member, err := EventAt(v.tx, v.room, snap, "m.room.member", string(v.user))
+	if err != nil {
+		return sight{}, err
+	}
+	if member != nil {
+		if content, err := member.Member(); err == nil {
+			s.membership = content.Membership
+		}
+	}
+	if len(v.seen) >= maxSights {
+		clear(v.seen)
+	}
+	v.seen[snap] = s
+	return s, nil
+}
