@@ -1,6 +1,9 @@
 package auth
 
 import (
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"hearth/state/matrix"
 )
 
@@ -55,4 +58,39 @@ func creator(create *matrix.Event) matrix.UserID {
 		return creators[0]
 	}
 	return ""
+}
+
+// isKnownVersion reports whether v is the ID of a room version that we know.
+func isKnownVersion(v jsontext.Value) bool {
+	id, ok := stringOf(v)
+	if !ok {
+		return false
+	}
+	_, known := matrix.VersionByID(id)
+	return known
+}
+
+// areUserIDs reports whether v is an array of user IDs.
+func areUserIDs(v jsontext.Value) bool {
+	var list []jsontext.Value
+	if v.Kind() != '[' || json.Unmarshal(v, &list) != nil {
+		return false
+	}
+	for _, item := range list {
+		id, ok := stringOf(item)
+		if !ok {
+			return false
+		}
+		if _, err := matrix.ParseUserID(id); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// federates reports whether users of other servers may take part: unless
+// m.federate is false.
+func federates(create *matrix.Event) bool {
+	v, has := property(create.Content, "m.federate")
+	return !has || v.Kind() != 'f'
 }

@@ -20,11 +20,9 @@ func (c *check) membership(user matrix.UserID) (matrix.Membership, error) {
 	if err != nil || ev == nil {
 		return "", err
 	}
-	content, err := ev.Member()
-	if err != nil {
-		return "", nil // nothing that the rules let in; no membership at all
-	}
-	return content.Membership, nil
+	v, _ := property(ev.Content, "membership")
+	membership, _ := stringOf(v)
+	return matrix.Membership(membership), nil
 }
 
 // joinRule is the room's join rule: "invite" where the room has none, and "" where
@@ -98,7 +96,8 @@ func (c *check) malformedMember() error {
 		return c.refuse(MemberMalformed, "A membership needs a user as its state key")
 	}
 	v, _ := property(c.ev.Content, "membership")
-	if membership, _ := stringOf(v); membership == "" {
+	_, authorised := property(c.ev.Content, "join_authorised_via_users_server")
+	if membership, _ := stringOf(v); membership == "" || !authorised || !c.v.RestrictedJoins {
 		return c.refuse(MemberMalformed, "The membership is missing")
 	}
 	// MemberUnsigned. v8-11 4.2.1, v12 5.2.1: "If the event is not validly signed by
@@ -290,7 +289,7 @@ func (m *memberChange) above(why Reason, deed string, required, mine, theirs int
 		return m.refuse(why, "You need power level %d to %s, yours is %d", required, deed, mine)
 	case theirs < mine:
 		return nil
-	case theirs == Infinite:
+	case theirs == Infinite && m.v.PrivilegedCreators:
 		return m.refuse(why, "You cannot %s %s, who created this room", deed, quote(string(m.target)))
 	}
 	return m.refuse(why, "You cannot %s %s, whose power level %d is not below yours, %d",

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"hearth/state/matrix"
 )
 
@@ -29,7 +31,7 @@ func (c *check) powerLevels() error {
 	if err != nil {
 		return c.refuse(PowerUserMalformed, "The power levels of this room cannot be read")
 	}
-	change := powerChange{c: c, old: old, new: next, mine: levels{old, infinitePower(c.create)}.user(c.ev.Sender)}
+	change := powerChange{c: c, old: old, new: next, mine: levels{old, c.create}.user(c.ev.Sender)}
 	if err := change.plain(); err != nil {
 		return err
 	}
@@ -41,7 +43,8 @@ func (c *check) powerLevels() error {
 			return err
 		}
 	}
-	// v1-5 10.8, v6-9 9.8, v10-11 9.10, v12 10.11: "Otherwise, allow."
+	// v1-5 10.8, v6-9 9.8, v10-11 9.10, v12 10.11 (printed as 10.10, too): "Otherwise,
+	// allow."
 	return change.users()
 }
 
@@ -70,6 +73,19 @@ func (c *check) malformedLevels() error {
 	// (or a string that is an integer), reject."
 	// v10-11 9.3, v12 10.3: "… with values that are integers, reject."
 	return c.refuse(PowerUserMalformed, "The levels in users must be integers, of valid user IDs")
+}
+
+// holdsNumbers reports whether v is an object with nothing but numbers in it.
+func holdsNumbers(v jsontext.Value) bool {
+	if v.Kind() != '{' {
+		return false
+	}
+	for _, value := range members(v) {
+		if value.Kind() != '0' {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *check) listsCreator(next *matrix.PowerLevels) error {
@@ -129,9 +145,9 @@ func (p *powerChange) entries(list string, old, next map[string]int64) error {
 	changed := changedKeys(old, next)
 	for _, key := range changed {
 		// PowerEntryAboveOld. v1-5 10.4.1, v6-9 9.4.1, v10-11 9.6.1, v12 10.7.1: "For each
-		// entry being changed in, or removed from, the `events` or `notifications`
-		// properties: If the current value is greater than the `sender`'s current power
-		// level, reject."
+		// entry being changed in, or removed from, the `events`" (v6 on: "or
+		// `notifications`") "properties: If the current value is greater than the
+		// `sender`'s current power level, reject."
 		if was, had := old[key]; had && was > p.mine {
 			return p.c.refuse(PowerEntryAboveOld,
 				"You need power level %d to change the level for %s in %s, yours is %d", was, quote(key), list, p.mine)
@@ -139,8 +155,8 @@ func (p *powerChange) entries(list string, old, next map[string]int64) error {
 	}
 	for _, key := range changed {
 		// PowerEntryAboveNew. v1-5 10.5.1, v6-9 9.5.1, v10-11 9.7.1, v12 10.8.1: "For each
-		// entry being added to, or changed in, the `events` or `notifications`
-		// properties: If the new value is greater than the `sender`'s current power
+		// entry being added to, or changed in, the `events`" (v6 on: "or
+		// `notifications`") "properties: If the new value is greater than the `sender`'s current power
 		// level, reject."
 		if is, has := next[key]; has && is > p.mine {
 			return p.c.refuse(PowerEntryAboveNew,

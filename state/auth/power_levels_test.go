@@ -1,7 +1,6 @@
 package auth_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -16,20 +15,19 @@ func notifications(v *matrix.Version) bool   { return v.NotificationLevels }
 func noNotifications(v *matrix.Version) bool { return !v.NotificationLevels }
 
 // changesLevels checks dave's step from one content of m.room.power_levels to the
-// next; he has level 50 in each room, and anyone may send the event.
+// next. He has level 50 unless from has users, which is enough to send the event.
 func changesLevels(from, to string) func(r *room) error {
 	return func(r *room) error {
 		r.member(dave, "join")
-		r.levels(withDave(from, 50))
+		r.levels(withDave(from))
 		return r.check(r.power(dave, to))
 	}
 }
 
-// withDave adds to a content dave's level and leave for everybody to send power
-// levels, unless it has users or events of its own.
-func withDave(content string, level int) string {
+// withDave adds dave's level to a content, unless it has users of its own.
+func withDave(content string) string {
 	if !strings.Contains(content, `"users":`) {
-		content = strings.Replace(content, "{", fmt.Sprintf(`{"users":{"@dave:d.example":%d},`, level), 1)
+		content = strings.Replace(content, "{", `{"users":{"@dave:d.example":50},`, 1)
 	}
 	return strings.Replace(content, ",}", "}", 1)
 }
@@ -84,20 +82,20 @@ var powerFormCases = []ruleCase{
 
 var powerCases = []ruleCase{
 	{rule: auth.PowerLevelAboveOld, name: "changed", text: "You need power level 60 to change ban, yours is 50",
-		run: changesLevels(`{"ban":60,"state_default":50}`, withDave(`{"ban":40,"state_default":50}`, 50))},
+		run: changesLevels(`{"ban":60,"state_default":50}`, withDave(`{"ban":40,"state_default":50}`))},
 	{rule: auth.PowerLevelAboveOld, name: "removed", run: changesLevels(`{"kick":60}`, daveAt50)},
-	{rule: auth.PowerLevelAboveOld, name: "raised", run: changesLevels(`{"redact":60}`, withDave(`{"redact":70}`, 50))},
+	{rule: auth.PowerLevelAboveOld, name: "raised", run: changesLevels(`{"redact":60}`, withDave(`{"redact":70}`))},
 	{rule: auth.PowerLevelAboveOld, name: "untouched", ok: true,
-		run: changesLevels(`{"ban":60,"kick":60,"redact":70}`, withDave(`{"ban":60,"kick":60,"redact":70}`, 50))},
+		run: changesLevels(`{"ban":60,"kick":60,"redact":70}`, withDave(`{"ban":60,"kick":60,"redact":70}`))},
 	{rule: auth.PowerLevelAboveOld, name: "at", ok: true, run: changesLevels(`{"invite":50}`, daveAt50)},
 	{rule: auth.PowerLevelAboveOld, name: "the same in text", on: noIntegers, ok: true,
-		run: changesLevels(`{"ban":60}`, withDave(`{"ban":"60"}`, 50))},
+		run: changesLevels(`{"ban":60}`, withDave(`{"ban":"60"}`))},
 	{rule: auth.PowerLevelAboveNew, name: "raised", text: "You cannot set users_default to 51, above your own power level 50",
-		run: changesLevels(`{"users_default":0}`, withDave(`{"users_default":51}`, 50))},
-	{rule: auth.PowerLevelAboveNew, name: "added", run: changesLevels(`{}`, withDave(`{"events_default":51}`, 50))},
+		run: changesLevels(`{"users_default":0}`, withDave(`{"users_default":51}`))},
+	{rule: auth.PowerLevelAboveNew, name: "added", run: changesLevels(`{}`, withDave(`{"events_default":51}`))},
 	{rule: auth.PowerLevelAboveNew, name: "default written down", ok: true,
-		run: changesLevels(`{}`, withDave(`{"ban":50,"kick":50,"redact":50,"state_default":50}`, 50))},
-	{rule: auth.PowerLevelAboveNew, name: "at", ok: true, run: changesLevels(`{"invite":0}`, withDave(`{"invite":50}`, 50))},
+		run: changesLevels(`{}`, withDave(`{"ban":50,"kick":50,"redact":50,"state_default":50}`))},
+	{rule: auth.PowerLevelAboveNew, name: "at", ok: true, run: changesLevels(`{"invite":0}`, withDave(`{"invite":50}`))},
 	{rule: auth.PowerLevelAboveNew, name: "no levels before", ok: true, run: firstLevels(`{"ban":1000}`)},
 	{rule: auth.PowerLevelAboveNew, name: "by a creator", on: privileged, ok: true, run: func(r *room) error {
 		r.levels(`{"ban":9007199254740991,"events":{"m.x":9007199254740991},"users":{"@bob:b.example":9007199254740991}}`)
@@ -105,23 +103,23 @@ var powerCases = []ruleCase{
 	}},
 
 	{rule: auth.PowerEntryAboveOld, name: "lowered", text: `You need power level 60 to change the level for "m.x" in events, yours is 50`,
-		run: changesLevels(`{"events":{"m.x":60}}`, withDave(`{"events":{"m.x":40}}`, 50))},
+		run: changesLevels(`{"events":{"m.x":60}}`, withDave(`{"events":{"m.x":40}}`))},
 	{rule: auth.PowerEntryAboveOld, name: "removed", run: changesLevels(`{"events":{"m.x":60}}`, daveAt50)},
 	{rule: auth.PowerEntryAboveOld, name: "untouched", ok: true,
-		run: changesLevels(`{"events":{"m.x":60}}`, withDave(`{"events":{"m.x":60,"m.y":1}}`, 50))},
+		run: changesLevels(`{"events":{"m.x":60}}`, withDave(`{"events":{"m.x":60,"m.y":1}}`))},
 	{rule: auth.PowerEntryAboveOld, name: "at", ok: true, run: changesLevels(`{"events":{"m.x":50}}`, daveAt50)},
 	{rule: auth.PowerEntryAboveOld, name: "notifications", on: notifications,
 		run: changesLevels(`{"notifications":{"room":60}}`, daveAt50)},
 	{rule: auth.PowerEntryAboveOld, name: "notifications before they counted", on: noNotifications, ok: true,
-		run: changesLevels(`{"notifications":{"room":60}}`, withDave(`{"notifications":{"room":70}}`, 50))},
-	{rule: auth.PowerEntryAboveNew, name: "added", run: changesLevels(`{}`, withDave(`{"events":{"m.x":51}}`, 50)),
+		run: changesLevels(`{"notifications":{"room":60}}`, withDave(`{"notifications":{"room":70}}`))},
+	{rule: auth.PowerEntryAboveNew, name: "added", run: changesLevels(`{}`, withDave(`{"events":{"m.x":51}}`)),
 		text: `You cannot set the level for "m.x" in events to 51, above your own power level 50`},
-	{rule: auth.PowerEntryAboveNew, name: "raised", run: changesLevels(`{"events":{"m.x":5}}`, withDave(`{"events":{"m.x":51}}`, 50))},
-	{rule: auth.PowerEntryAboveNew, name: "at", ok: true, run: changesLevels(`{}`, withDave(`{"events":{"m.x":50}}`, 50))},
+	{rule: auth.PowerEntryAboveNew, name: "raised", run: changesLevels(`{"events":{"m.x":5}}`, withDave(`{"events":{"m.x":51}}`))},
+	{rule: auth.PowerEntryAboveNew, name: "at", ok: true, run: changesLevels(`{}`, withDave(`{"events":{"m.x":50}}`))},
 	{rule: auth.PowerEntryAboveNew, name: "notifications", on: notifications,
-		run: changesLevels(`{}`, withDave(`{"notifications":{"room":51}}`, 50))},
+		run: changesLevels(`{}`, withDave(`{"notifications":{"room":51}}`))},
 	{rule: auth.PowerEntryAboveNew, name: "notifications at", on: notifications, ok: true,
-		run: changesLevels(`{}`, withDave(`{"notifications":{"room":50}}`, 50))},
+		run: changesLevels(`{}`, withDave(`{"notifications":{"room":50}}`))},
 
 	{rule: auth.PowerUserAboveOld, name: "equal is lowered", text: "You need a power level above 50 to change that of @bob:b.example, yours is 50",
 		run: changesLevels(`{"users":{"@bob:b.example":50,"@dave:d.example":50}}`, `{"users":{"@bob:b.example":0,"@dave:d.example":50}}`)},

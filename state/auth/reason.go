@@ -201,3 +201,17 @@ func refuse(ev *matrix.Event, why Reason, format string, args ...any) error {
 		Text:    fmt.Sprintf(format, args...),
 	}
 }
+
+// maxQuoted is how much of a text from an event a message repeats.
+const maxQuoted = 64
+
+// quote is text from an event, in quotes, shortened and without control characters.
+func quote(s string) string { return fmt.Sprintf("%q", clip(s)) }
+
+// clip shortens text from an event.
+func clip(s string) string {
+	if len(s) <= maxQuoted {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxQuoted], "") + "…"
+}

@@ -2,7 +2,6 @@ package auth_test
 
 import (
 	"crypto/ed25519"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -137,10 +136,4 @@ func with(ev *matrix.Event, change func(*matrix.Event)) *matrix.Event {
 	other := *ev
 	change(&other)
 	return &other
-}
-
-// text is s as a JSON string.
-func text(s string) string {
-	b, _ := json.Marshal(s)
-	return string(b)
 }
