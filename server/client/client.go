@@ -1,0 +1,81 @@
+// Package client is the Client-Server API: what Matrix clients of this server's
+// own users talk to. It has one file per API of the specification; each handler
+// has the operationId of its endpoint and stands in the one table of routes.go.
+//
+// A handler parses the request into the types of state/matrix, does one deed with
+// state or store, and answers through server/api. It decides who may ask (the
+// session, see auth.go) and keeps what lives in memory alone: user-interactive
+// authentication under way, nonces, and when devices were last seen. It never
+// judges events, which state does, and never talks to other servers.
+//
+// Spec: CS, all of it but the OAuth 2.0 API.
+package client
+
+import (
+	"log/slog"
+	"time"
+
+	"hearth/server/api"
+	"hearth/state"
+	"hearth/store"
+)
+
+// A Server answers the Client-Server API. Make it with [New] and let [Server.Run]
+// run as long as it serves.
+type Server struct {
+	config    Config
+	store     *store.Store
+	rooms     *state.Rooms
+	log       *slog.Logger
+	limits    *api.Limiter
+	now       func() time.Time
+	passwords *Passwords
+	stages    stageSessions // user-interactive authentication under way
+	nonces    nonces        // of registration by shared secret
+	sightings sightings     // devices seen since they were last written
+	lazy      lazyMembers   // who has been given which members
+}
+
+// Registration says who may make an account over the client API.
+type Registration uint8
+
+// The ways of registration.
+const (
+	RegistrationClosed Registration = iota // nobody; the owner makes accounts
+	RegistrationToken                      // whoever has a registration token
+	RegistrationOpen                       // everybody
+)
+
+// Config is what the owner decides about the Client-Server API. The zero value is
+// right for a closed server.
+type Config struct {
+	Registration Registration
+	// SharedSecret enables /_synapse/admin/v1/register; empty: off.
+	SharedSecret string
+	// PasswordCost is the work factor of the password hash. If zero, 10.
+	PasswordCost int
+	// BaseURL is where clients reach this server, such as
+	// "https://matrix.example.org"; empty: no well-known document says so.
+	BaseURL string
+	// Support is told to whoever looks for the people behind the server.
+	Support Support
+	// Limits counts requests. If nil, nothing is limited.
+	Limits *api.Limiter
+	// Log takes what goes wrong. If nil, nothing is logged.
+	Log *slog.Logger
+}
+
+// New returns a server over a store and its rooms.
+func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
+	s := &Server{
+		config: config, store: st, rooms: rooms, log: config.Log, limits: config.Limits, now: time.Now,
+		passwords: NewPasswords(config.PasswordCost),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.limits == nil {
+		s.limits = &api.Limiter{}
+	}
+	return s
+}

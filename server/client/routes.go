@@ -1,0 +1,157 @@
+package client
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"hearth/server/api"
+)
+
+// access says whose requests an endpoint takes.
+type access uint8
+
+const (
+	// open endpoints look at no token; their session is the zero session.
+	open access = iota
+	// optional endpoints take a good token or none; a bad one is refused.
+	optional
+	// device endpoints need a token.
+	device
+	// active endpoints need a token of an account that is not suspended.
+	active
+	// always endpoints need a token, and work for locked accounts too.
+	always
+)
+
+// handler answers a request of who. It returns what goes wrong; package api makes
+// the response of it.
+type handler = func(s *Server, w http.ResponseWriter, r *http.Request, who session) error
+
+// route is one endpoint: "METHOD /path/{param}", who may ask, and the answer. The
+// handler's name is the operationId of the specification.
+type route struct {
+	pattern string
+	access  access
+	handle  handler
+}
+
+// routes are all endpoints. Paths under /_matrix/client/v3 and /_matrix/media/v3
+// are served under r0 as well, which clients used before version 1.1 of the
+// specification.
+var routes = slices.Concat(
+	accountRoutes,
+	roomRoutes,
+)
+
+// accountRoutes are about the server itself, accounts, logins and devices.
+var accountRoutes = []route{
+	{"GET /.well-known/matrix/client", open, (*Server).getWellknown},
+	{"GET /.well-known/matrix/support", open, (*Server).getWellknownSupport},
+	{"GET /_matrix/client/versions", optional, (*Server).getVersions},
+	{"GET /_matrix/client/v3/capabilities", device, (*Server).getCapabilities},
+
+	{"GET /_matrix/client/v3/login", open, (*Server).getLoginFlows},
+	{"POST /_matrix/client/v3/login", open, (*Server).login},
+	{"POST /_matrix/client/v1/login/get_token", device, (*Server).generateLoginToken},
+	{"POST /_matrix/client/v3/refresh", open, (*Server).refresh},
+	{"POST /_matrix/client/v3/logout", always, (*Server).logout},
+	{"POST /_matrix/client/v3/logout/all", always, (*Server).logoutAll},
+
+	{"POST /_matrix/client/v3/register", open, (*Server).register},
+	{"GET /_matrix/client/v3/register/available", open, (*Server).checkUsernameAvailability},
+	{"GET /_matrix/client/v1/register/m.login.registration_token/validity", open, (*Server).registrationTokenValidity},
+	{"GET /_synapse/admin/v1/register", open, (*Server).getRegisterNonce},
+	{"POST /_synapse/admin/v1/register", open, (*Server).registerBySecret},
+	{"GET /_matrix/client/v3/auth/{type}/fallback/web", open, (*Server).getFallbackPage},
+	{"POST /_matrix/client/v3/auth/{type}/fallback/web", open, (*Server).submitFallbackPage},
+
+	{"GET /_matrix/client/v3/account/whoami", device, (*Server).getTokenOwner},
+	{"POST /_matrix/client/v3/account/password", optional, (*Server).changePassword},
+	{"POST /_matrix/client/v3/account/deactivate", optional, (*Server).deactivateAccount},
+
+	{"GET /_matrix/client/v3/devices", device, (*Server).getDevices},
+	{"GET /_matrix/client/v3/devices/{deviceID}", device, (*Server).getDevice},
+	{"PUT /_matrix/client/v3/devices/{deviceID}", device, (*Server).updateDevice},
+	{"DELETE /_matrix/client/v3/devices/{deviceID}", device, (*Server).deleteDevice},
+	{"POST /_matrix/client/v3/delete_devices", device, (*Server).deleteDevices},
+
+	{"GET /_matrix/client/v3/profile/{userID}", open, (*Server).getUserProfile},
+	{"GET /_matrix/client/v3/profile/{userID}/{keyName}", open, (*Server).getProfileField},
+	{"PUT /_matrix/client/v3/profile/{userID}/{keyName}", active, (*Server).setProfileField},
+	{"DELETE /_matrix/client/v3/profile/{userID}/{keyName}", active, (*Server).deleteProfileField},
+
+	{"POST /_matrix/client/v3/user/{userID}/filter", device, (*Server).defineFilter},
+	{"GET /_matrix/client/v3/user/{userID}/filter/{filterID}", device, (*Server).getFilter},
+}
+
+// roomRoutes are about rooms and what happens in them.
+var roomRoutes = []route{
+	{"GET /_matrix/client/v3/sync", device, (*Server).sync},
+
+	{"POST /_matrix/client/v3/createRoom", active, (*Server).createRoom},
+	{"GET /_matrix/client/v3/joined_rooms", device, (*Server).getJoinedRooms},
+	{"POST /_matrix/client/v3/join/{roomIDOrAlias}", active, (*Server).joinRoom},
+	{"POST /_matrix/client/v3/knock/{roomIDOrAlias}", active, (*Server).knockRoom},
+	{"POST /_matrix/client/v3/rooms/{roomID}/join", active, (*Server).joinRoomById},
+	{"POST /_matrix/client/v3/rooms/{roomID}/invite", active, (*Server).inviteUser},
+	{"POST /_matrix/client/v3/rooms/{roomID}/leave", device, (*Server).leaveRoom},
+	{"POST /_matrix/client/v3/rooms/{roomID}/forget", device, (*Server).forgetRoom},
+	{"POST /_matrix/client/v3/rooms/{roomID}/kick", active, (*Server).kick},
+	{"POST /_matrix/client/v3/rooms/{roomID}/ban", active, (*Server).ban},
+	{"POST /_matrix/client/v3/rooms/{roomID}/unban", active, (*Server).unban},
+
+	{"PUT /_matrix/client/v3/rooms/{roomID}/send/{eventType}/{txnID}", device, (*Server).sendMessage},
+	{"PUT /_matrix/client/v3/rooms/{roomID}/redact/{eventID}/{txnID}", device, (*Server).redactEvent},
+	{"GET /_matrix/client/v3/rooms/{roomID}/state", device, (*Server).getRoomState},
+	{"GET /_matrix/client/v3/rooms/{roomID}/state/{eventType}", device, (*Server).getRoomStateWithKey},
+	{"PUT /_matrix/client/v3/rooms/{roomID}/state/{eventType}", active, (*Server).setRoomStateWithKey},
+	{"GET /_matrix/client/v3/rooms/{roomID}/state/{eventType}/{stateKey}", device, (*Server).getRoomStateWithKey},
+	{"PUT /_matrix/client/v3/rooms/{roomID}/state/{eventType}/{stateKey}", active, (*Server).setRoomStateWithKey},
+
+	{"GET /_matrix/client/v3/rooms/{roomID}/messages", device, (*Server).getRoomEvents},
+	{"GET /_matrix/client/v3/rooms/{roomID}/event/{eventID}", device, (*Server).getOneRoomEvent},
+	{"GET /_matrix/client/v3/rooms/{roomID}/members", device, (*Server).getMembersByRoom},
+	{"GET /_matrix/client/v3/rooms/{roomID}/joined_members", device, (*Server).getJoinedMembersByRoom},
+}
+
+// oldPrefixes are the paths whose endpoints have an older name.
+var oldPrefixes = []struct{ now, then string }{
+	{"/_matrix/client/v3/", "/_matrix/client/r0/"},
+	{"/_matrix/media/v3/", "/_matrix/media/r0/"},
+}
+
+// Routes returns the endpoints for api's router.
+func (s *Server) Routes() []api.Route {
+	all := make([]api.Route, 0, 2*len(routes))
+	for _, rt := range routes {
+		handle := s.handle(rt)
+		all = append(all, api.Route{Pattern: rt.pattern, Handle: handle})
+		method, path, _ := strings.Cut(rt.pattern, " ")
+		for _, old := range oldPrefixes {
+			if rest, found := strings.CutPrefix(path, old.now); found {
+				all = append(all, api.Route{Pattern: method + " " + old.then + rest, Handle: handle})
+			}
+		}
+	}
+	return all
+}
+
+// handle returns what api calls for a route: it finds out who asks, calls the
+// handler and writes the one answer that is no standard error, the 401 that asks
+// for user-interactive authentication.
+func (s *Server) handle(rt route) api.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		who, err := s.session(r, rt.access)
+		if err != nil {
+			return err
+		}
+		err = rt.handle(s, w, r, who)
+		var ask *challenge
+		if errors.As(err, &ask) {
+			return api.WriteJSONStatus(w, http.StatusUnauthorized, ask)
+		}
+		return err
+	}
+}
