@@ -183,8 +183,11 @@ type Error struct {
 	Text    string          // one clause for the user whose event it is, without a full stop
 }
 
-// Error is the text, followed by where the rule is found.
+// Error is the text, followed by where the rule is found, if that is given.
 func (e *Error) Error() string {
+	if e.Version == nil {
+		return e.Text
+	}
 	return fmt.Sprintf("%s (rule %s of room version %s)", e.Text, e.Rule, e.Version.ID)
 }
 

@@ -122,6 +122,14 @@ func TestRuleNumbers(t *testing.T) {
 			t.Errorf("%v is rule %s, want %s", c.rule, s, c.numbers)
 		}
 	}
+	if got := (&auth.Error{Text: "You may not"}).Error(); got != "You may not" {
+		t.Errorf("an error of text alone is %q", got)
+	}
+	v, _ := matrix.VersionByID("11")
+	refusal := &auth.Error{Reason: auth.KickLevel, Rule: auth.KickLevel.Number(v), Version: v, Text: "You may not"}
+	if got := refusal.Error(); got != "You may not (rule 4.5.5 of room version 11)" {
+		t.Errorf("a refusal is %q", got)
+	}
 	if got := auth.Reason(0).Error(); got != "Reason(0)" {
 		t.Errorf("zero reason is %q", got)
 	}
