@@ -39,8 +39,8 @@ var (
 	ErrNotFound = errors.New("no such blob")
 	// ErrTooLarge is wrapped by writes beyond the limit given to Create.
 	ErrTooLarge = errors.New("blob is larger than allowed")
-	// ErrFull is wrapped where the disk or the quota has no room left. Nothing
-	// of the write stays behind.
+	// ErrFull is wrapped where the disk or the quota has no room left, but for
+	// the Reserve; so is syscall.ENOSPC. Nothing of the write stays behind.
 	ErrFull = errors.New("no space left for blobs")
 	// ErrBadHash is wrapped where a name is not a hash.
 	ErrBadHash = errors.New("not a blob hash")
@@ -64,6 +64,10 @@ func ParseHash(s string) (Hash, error) {
 	return h, nil
 }
 
+// Reserve is how many bytes of the disk a write leaves to others: a database that
+// cannot commit any more cannot be cleaned up either.
+const Reserve = 64 << 20
+
 // tempDir is where files live until they have a name. It is no hash prefix.
 const tempDir = "tmp"
 
@@ -80,6 +84,7 @@ type Dir struct {
 
 // calls are the system calls that can fail halfway; tests make them fail.
 type calls struct {
+	free   func(path string) (int64, error) // bytes left on the disk
 	create func(path string) (*os.File, error)
 	write  func(f *os.File, p []byte) (int, error)
 	sync   func(f *os.File) error
@@ -88,6 +93,7 @@ type calls struct {
 }
 
 var realCalls = calls{
+	free: free,
 	create: func(path string) (*os.File, error) {
 		return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	},

@@ -237,6 +237,10 @@ func failing(n int, lie bool) calls {
 		return &os.PathError{Op: "fail", Err: syscall.ENOSPC}
 	}
 	return calls{
+		free: func(path string) (left int64, err error) {
+			err = fail(func() error { left, err = realCalls.free(path); return err })
+			return left, err
+		},
 		create: func(path string) (f *os.File, err error) {
 			err = fail(func() error { f, err = realCalls.create(path); return err })
 			if err != nil && f != nil {
@@ -255,6 +259,32 @@ func failing(n int, lie bool) calls {
 		sync:   func(f *os.File) error { return fail(func() error { return realCalls.sync(f) }) },
 		mkdir:  func(path string) error { return fail(func() error { return realCalls.mkdir(path) }) },
 		rename: func(from, to string) error { return fail(func() error { return realCalls.rename(from, to) }) },
+	}
+}
+
+// A disk is full for blobs while there is room for the database on it.
+func TestReserve(t *testing.T) {
+	d := open(t)
+	left := int64(Reserve)
+	d.calls.free = func(string) (int64, error) { return left, nil }
+	write(t, d, []byte("the last one"))
+	w, err := d.Create(noLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	left--
+	if _, err := d.Create(1); !errors.Is(err, ErrFull) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("create on a full disk: %v", err)
+	}
+	part := make([]byte, 1<<20)
+	for range checkEvery / len(part) {
+		if _, err := w.Write(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Write(part); !errors.Is(err, ErrFull) {
+		t.Errorf("the disk fills up meanwhile: %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // A Writer writes one blob. It ends with Commit or Abort; a deferred Abort is
@@ -19,16 +20,32 @@ type Writer struct {
 	hash  hash.Hash
 	size  int64
 	limit int64
+	check int64 // the size at which to look again how full the disk is
 	err   error // the first fault: it sticks
 }
 
+// checkEvery is how many bytes are written between looks at how full the disk is.
+const checkEvery = 4 << 20
+
 // Create begins a blob of at most limit bytes.
 func (d *Dir) Create(limit int64) (*Writer, error) {
+	if err := d.checkFree(); err != nil {
+		return nil, fmt.Errorf("create blob: %w", known(err))
+	}
 	f, err := d.calls.create(filepath.Join(d.path, tempDir, rand.Text()))
 	if err != nil {
 		return nil, fmt.Errorf("create blob: %w", known(err))
 	}
-	return &Writer{dir: d, file: f, hash: sha256.New(), limit: limit}, nil
+	return &Writer{dir: d, file: f, hash: sha256.New(), limit: limit, check: checkEvery}, nil
+}
+
+// checkFree returns ErrFull when the disk has no more than the Reserve left.
+func (d *Dir) checkFree() error {
+	left, err := d.calls.free(d.path)
+	if err == nil && left < Reserve {
+		return syscall.ENOSPC
+	}
+	return err
 }
 
 // Write adds p. The error wraps ErrTooLarge beyond the limit and ErrFull when
@@ -39,6 +56,12 @@ func (w *Writer) Write(p []byte) (int, error) {
 	}
 	if w.err == nil && int64(len(p)) > w.limit-w.size {
 		w.err = ErrTooLarge
+	}
+	if w.err == nil && w.size >= w.check {
+		w.check += checkEvery
+		if err := w.dir.checkFree(); err != nil {
+			w.err = known(err)
+		}
 	}
 	if w.err != nil {
 		return 0, fmt.Errorf("write blob: %w", w.err)
