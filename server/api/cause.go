@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"syscall"
 
+	"hearth/state"
 	"hearth/state/auth"
 	"hearth/state/matrix"
 	"hearth/store"
@@ -18,6 +19,11 @@ func AsError(err error) *Error {
 	var own *Error
 	var refused *auth.Error
 	var large *http.MaxBytesError
+	for _, kind := range refusals {
+		if errors.Is(err, kind.err) {
+			return kind.because(err)
+		}
+	}
 	switch {
 	case errors.As(err, &own):
 		return own
@@ -25,6 +31,8 @@ func AsError(err error) *Error {
 		return tooLarge(large.Limit)
 	case errors.As(err, &refused):
 		return ErrForbidden.Because("%s", refused.Text)
+	case errors.Is(err, matrix.ErrBadID):
+		return ErrInvalidParam.Because("%v", matrix.ErrBadID)
 	case errors.Is(err, matrix.ErrNotJSON):
 		return ErrNotJSON
 	case errors.Is(err, matrix.ErrBadJSON):
@@ -44,6 +52,33 @@ func AsError(err error) *Error {
 	default:
 		return ErrUnknown
 	}
+}
+
+// refusals are the kinds of state.Refusal; its text is made for the user.
+var refusals = []refusal{
+	{state.ErrForbidden, ErrForbidden},
+	{state.ErrUnknownRoom, ErrNotFound},
+	{state.ErrUnknownEvent, ErrNotFound},
+	{state.ErrBadEvent, ErrBadJSON},
+	{state.ErrBadState, ErrBadState},
+	{state.ErrUnsupportedVersion, ErrUnsupportedRoomVersion},
+	{state.ErrInvalidRoomState, ErrInvalidRoomState},
+	{state.ErrDuplicateAnnotation, ErrDuplicateAnnotation},
+	{state.ErrUnableToGrantJoin, ErrUnableToGrantJoin},
+}
+
+type refusal struct {
+	err error
+	as  *Error
+}
+
+// because returns the kind's Error with the text that err has for the user.
+func (k refusal) because(err error) *Error {
+	var r *state.Refusal
+	if errors.As(err, &r) {
+		return k.as.Because("%s", r.Text)
+	}
+	return k.as
 }
 
 // expected reports whether an error of the 500s is no fault of the server: what

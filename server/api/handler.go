@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -23,9 +22,9 @@ type HandlerFunc = func(w http.ResponseWriter, r *http.Request) error
 
 // handle runs h, turns its error or panic into a response and writes the log
 // line of the request.
-func handle(log *slog.Logger, h HandlerFunc, w http.ResponseWriter, r *http.Request) {
+func (p pace) handle(log *slog.Logger, h HandlerFunc, w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, pace: p}
 	err := protect(h, rec, r)
 	if err != nil {
 		rec.fail(log, r, err)
@@ -36,6 +35,7 @@ func handle(log *slog.Logger, h HandlerFunc, w http.ResponseWriter, r *http.Requ
 	if rec.broken {
 		panic(http.ErrAbortHandler)
 	}
+	rec.extend() // the last of the answer is sent after the handler
 }
 
 // protect runs h and returns its panic as an error, so that no input ends the
@@ -64,9 +64,11 @@ func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 // recorder remembers what of a response has been sent.
 type recorder struct {
 	http.ResponseWriter
+	pace   pace
 	status int
 	bytes  int64
-	broken bool // an error came after the response had begun
+	broken bool      // an error came after the response had begun
+	moved  time.Time // when the deadline was moved last; see extend
 }
 
 // Unwrap lets http.ResponseController reach the server's own writer.
@@ -76,6 +78,7 @@ func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 && status >= 200 {
 		r.status = status
 	}
+	r.extend()
 	r.ResponseWriter.WriteHeader(status)
 }
 
@@ -83,18 +86,9 @@ func (r *recorder) Write(p []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
+	r.extend()
 	n, err := r.ResponseWriter.Write(p)
 	r.bytes += int64(n)
-	return n, err
-}
-
-// ReadFrom keeps the system's way of copying a file to a socket, which media use.
-func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
-	n, err := io.Copy(r.ResponseWriter, src)
-	r.bytes += n
 	return n, err
 }
 

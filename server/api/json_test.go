@@ -91,7 +91,7 @@ func TestAnnouncedLengthIsNotBelieved(t *testing.T) {
 			}
 		}
 	})
-	if per := got.AllocedBytesPerOp(); per > 100<<10 {
+	if per := got.AllocedBytesPerOp(); per > 1<<20 {
 		t.Errorf("%d bytes for an empty object", per)
 	}
 }

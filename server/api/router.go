@@ -32,6 +32,7 @@ type Route struct {
 // Spec: CS API Standards (an unknown path is 404, a wrong method 405).
 type Router struct {
 	log  *slog.Logger
+	pace pace
 	root node
 }
 
@@ -54,7 +55,7 @@ const maxSegments = 24
 // NewRouter returns a router for routes. It fails where a pattern is not well
 // formed or two routes have the same one.
 func NewRouter(log *slog.Logger, routes ...Route) (*Router, error) {
-	rt := &Router{log: log}
+	rt := &Router{log: log, pace: serverPace}
 	for _, route := range routes {
 		if err := rt.add(route); err != nil {
 			return nil, fmt.Errorf("route %q: %w", route.Pattern, err)
@@ -131,11 +132,12 @@ func (n *node) put(method string, ep *endpoint) error {
 // logic, then the route's handler or the error for a path that is none.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	setCORS(w.Header())
+	rt.pace.body(w, r)
 	if r.Method == http.MethodOptions {
 		answerOptions(w)
 		return
 	}
-	handle(rt.log, rt.dispatch, w, r)
+	rt.pace.handle(rt.log, rt.dispatch, w, r)
 }
 
 // dispatch finds the route and runs its handler.
