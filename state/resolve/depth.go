@@ -19,9 +19,7 @@ func (r *resolution) byDepth() error {
 	// above process for conflicts between `m.room.join_rules` events." "Repeat the
 	// above process for conflicts between `m.room.member` events."
 	for _, typ := range []string{typePowerLevels, typeJoinRules, typeMember} {
-		inPass := func(key auth.Key) bool {
-			return key.Type == typ && (typ != typePowerLevels || key.StateKey == "")
-		}
+		inPass := func(key auth.Key) bool { return key.Type == typ }
 		if err := r.depthPass(conflicts, inPass, r.lastAllowed); err != nil {
 			return err
 		}

@@ -198,6 +198,7 @@ func TestInputFails(t *testing.T) {
 func TestCircle(t *testing.T) {
 	r, s := newRoom(t, "2")
 	members(r, s)
+	r.send(s, "name", bob, "m.room.name", "", `{}`) // puts the true power levels into all auth chains
 	one, two := maps.Clone(s), maps.Clone(s)
 	one[levelsKey] = r.cite("$one:example.org", "$two:example.org")
 	two[levelsKey] = r.cite("$two:example.org", "$one:example.org")
@@ -210,6 +211,12 @@ func TestCircle(t *testing.T) {
 	// which the early topic cites, and then the other.
 	two[levelsKey] = one[levelsKey]
 	r.want(r.resolve(one, two), map[auth.Key]string{topicKey: "early"})
+
+	// And a topic whose power levels are nowhere on it.
+	off := maps.Clone(s)
+	r.topic(off, "off the mainline", bob)
+	off[levelsKey] = one[levelsKey]
+	r.want(r.resolve(one, two, off), map[auth.Key]string{topicKey: "early"})
 }
 
 // cite makes an m.room.power_levels event by alice with that ID, which cites
