@@ -8,6 +8,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import * as chat from "./chat.mjs";
 import { openLog } from "./log.mjs";
@@ -33,6 +34,7 @@ function chapter(name, tell, possible = () => true) {
       tale.holds();
     } catch (err) {
       broken = true;
+      await Promise.race([tale.server?.failure, setTimeout(100)]); // its death explains more
       throw err;
     }
   });
