@@ -73,7 +73,7 @@ func dialAddress(listen string) (network, address string) {
 	}
 	host, port, _ := net.SplitHostPort(listen) // parseListen has seen it
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
+		host = "127.0.0.1"
 	}
 	return "tcp", net.JoinHostPort(host, port)
 }
