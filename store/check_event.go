@@ -1,0 +1,195 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+
+	"hearth/state/matrix"
+)
+
+// checkEvents reads every event and holds its record to the event and to the
+// other places that name it.
+func checkEvents(c *checker) error {
+	return c.each(bucketEvent, nil, func(key, value []byte) {
+		if len(key) < 5 || key[4] != regionAside && key[4] != regionTimeline {
+			return
+		}
+		room := RoomNum(u32(key))
+		if len(key) != 13 {
+			c.faultf("room %d: event key %x", room, key)
+			return
+		}
+		num := timelineNum(Position(u64(key[5:])))
+		if key[4] == regionAside {
+			num = asideNum(num.Position())
+		}
+		ev, err := c.readEvent(room, num, value)
+		if err != nil {
+			c.faultf("%v", err)
+			return
+		}
+		c.checkEvent(ev)
+	})
+}
+
+func (c *checker) checkEvent(ev *StoredEvent) {
+	faultf := func(format string, args ...any) {
+		c.faultf("room %d, event %d (%s): "+format, slices.Concat([]any{ev.RoomNum, ev.Num, ev.ID}, args)...)
+	}
+	if room, num, ok := c.EventByID(ev.ID); !ok || room != ev.RoomNum || num != ev.Num {
+		faultf("the ID leads to event %d of room %d", num, room)
+	}
+	if ev.Num.Position() == 0 || ev.Num.Position() > c.Tx.Position() {
+		faultf("lies beyond the newest position %d", c.Tx.Position())
+	}
+	if c.UserID(ev.SenderNum) != ev.Sender {
+		faultf("sender %s has the number %d of %s", ev.Sender, ev.SenderNum, c.UserID(ev.SenderNum))
+	}
+	if id := c.RoomID(ev.RoomNum); ev.Room != id {
+		faultf("belongs to %s and stands in %s", ev.Room, id)
+	}
+	if hash, hashed := hashOfID(ev.Version, ev.ID); hashed {
+		if is, err := ev.ReferenceHash(); err != nil || !bytes.Equal(is[:], hash) {
+			faultf("the body is not the one that the ID names")
+		}
+	}
+	if !ev.Num.Aside() {
+		v := c.get(bucketStream, appendU64(nil, uint64(ev.Num.Position())))
+		if len(v) == 0 || v[0] != streamEvent {
+			faultf("is in the timeline but not in the stream")
+		}
+	}
+	if ev.RedactedBy != 0 && c.get(bucketEvent, eventKey(ev.RoomNum, ev.RedactedBy)) == nil {
+		faultf("is redacted by event %d, which is not here", ev.RedactedBy)
+	}
+	for _, snap := range []SnapshotID{ev.Before, ev.After} {
+		if _, err := c.StateAt(ev.RoomNum, snap, 0); snap != 0 && err != nil {
+			faultf("snapshot %d: %v", snap, err)
+		}
+	}
+	if !ev.HasSlot {
+		return
+	}
+	if !ev.IsState() {
+		faultf("is no state event but has slot %d", ev.Slot)
+	} else if slot, ok := c.Slot(ev.RoomNum, ev.Type, *ev.StateKey); !ok || slot != ev.Slot {
+		faultf("has slot %d, its type and state key have slot %d", ev.Slot, slot)
+	}
+}
+
+// checkEventIDs leads each entry of the index of event IDs to an event and
+// back.
+func checkEventIDs(c *checker) error {
+	return c.each(bucketID, nil, func(key, value []byte) {
+		room, num, err := readEventPlace(value)
+		if err != nil {
+			c.faultf("event ID index %x: %v", key, err)
+			return
+		}
+		if id, err := c.EventID(room, num); err != nil || !bytes.Equal(eventIDKey(id), key) {
+			c.faultf("event ID index %x leads to event %d of room %d (%s): %v", key, num, room, id, err)
+		}
+	})
+}
+
+// checkHeads holds each room's head to its timeline and its current state.
+func checkHeads(c *checker) error {
+	last := RoomNum(0)
+	err := c.each(bucketEvent, nil, func(key, _ []byte) {
+		if room := RoomNum(u32(key)); room != last {
+			last = room
+			if c.get(bucketEvent, regionKey(room, regionHead)) == nil {
+				c.faultf("room %d has events but no head", room)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return c.Rooms(func(room RoomNum, h Head) (bool, error) {
+		c.checkHead(room, h)
+		return c.ctx.Err() == nil, c.checkCounts(room, h)
+	})
+}
+
+func (c *checker) checkHead(room RoomNum, h Head) {
+	first, latest := EventNum(0), EventNum(0)
+	prefix := regionKey(room, regionTimeline)
+	take := func(num *EventNum) func(key, _ []byte) (bool, error) {
+		return func(key, _ []byte) (bool, error) {
+			*num = timelineNum(Position(u64(key)))
+			return false, nil
+		}
+	}
+	if err := errors.Join(
+		c.scan(bucketEvent, prefix, nil, take(&first)),
+		c.scanBack(bucketEvent, prefix, nil, take(&latest)),
+	); err != nil {
+		c.faultf("room %d: %v", room, err)
+	}
+	if first != h.First || latest != h.Latest {
+		c.faultf("room %d: the head says %d to %d, the timeline is %d to %d", room, h.First, h.Latest, first, latest)
+	}
+	depth := int64(0)
+	for _, num := range h.Extremities {
+		ev, err := c.Event(room, num)
+		if err != nil {
+			c.faultf("room %d: extremity: %v", room, err)
+			return
+		}
+		depth = max(depth, ev.Depth)
+	}
+	if depth != h.Depth {
+		c.faultf("room %d: the head's depth is %d, that of its extremities %d", room, h.Depth, depth)
+	}
+}
+
+// checkCounts counts the members of the current state.
+func (c *checker) checkCounts(room RoomNum, h Head) error {
+	var joined, invited uint64
+	err := c.WalkState(room, h.Current, StateAll, func(slot Slot, num EventNum) (bool, error) {
+		ev, err := c.Event(room, num)
+		if err != nil {
+			c.faultf("room %d: current state, slot %d: %v", room, slot, err)
+			return true, c.ctx.Err()
+		}
+		if ev.Rejected {
+			c.faultf("room %d: current state, slot %d: event %d is rejected", room, slot, num)
+		}
+		if !slot.Member() {
+			return true, nil
+		}
+		switch m, _ := ev.Member(); m.Membership {
+		case matrix.Join:
+			joined++
+		case matrix.Invite:
+			invited++
+		}
+		return true, c.ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	if joined != h.Joined || invited != h.Invited {
+		c.faultf("room %d: the head counts %d joined and %d invited, the state %d and %d",
+			room, h.Joined, h.Invited, joined, invited)
+	}
+	return nil
+}
+
+// checkTxns leads each transaction that a room remembers to its event.
+func checkTxns(c *checker) error {
+	return c.eachOf(bucketEvent, regionTxn, func(num uint32, _, value []byte) {
+		sent, err := readTxns(value)
+		if err != nil {
+			c.faultf("room %d: transactions: %v", num, err)
+		}
+		for _, s := range sent {
+			ev, _, err := c.eventHead(RoomNum(num), s.num)
+			if err != nil || ev.Txn.ID == "" {
+				c.faultf("room %d: a transaction leads to event %d, which it did not send: %v", num, s.num, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,162 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+
+	"hearth/state/matrix"
+)
+
+// The flags that begin an event record. The record goes on with the sender's
+// number and the snapshots before and after, then what the flags announce, in
+// the order of the flags, then the event's ID and its packed body (body.go).
+const (
+	eventHasSlot    = 1 << iota // slot
+	eventRedacted               // number of the redaction
+	eventHasTxn                 // device ID, transaction ID
+	eventRejected               // nothing
+	eventSoftFailed             // nothing
+	eventTextID                 // the ID is a string; else it is the 32 bytes of its hash
+)
+
+// writeEvent stores the record of an event under its number.
+func (tx *Tx) writeEvent(ev *StoredEvent) error {
+	v, err := tx.store.bodies.pack(packEventHead(ev), ev.JSON(), tx.RoomID(ev.RoomNum))
+	if err != nil {
+		return fmt.Errorf("put %s: %w", ev.ID, err)
+	}
+	return tx.put(bucketEvent, eventKey(ev.RoomNum, ev.Num), v)
+}
+
+// packEventHead writes all of a record but the body.
+func packEventHead(ev *StoredEvent) []byte {
+	hash, hashed := hashOfID(ev.Version, ev.ID)
+	v := make([]byte, 0, 128)
+	v = binary.AppendUvarint(v, bitIf(ev.HasSlot, eventHasSlot)|
+		bitIf(ev.RedactedBy != 0, eventRedacted)|
+		bitIf(ev.Txn.ID != "", eventHasTxn)|
+		bitIf(ev.Rejected, eventRejected)|
+		bitIf(ev.SoftFailed, eventSoftFailed)|
+		bitIf(!hashed, eventTextID))
+	v = binary.AppendUvarint(v, uint64(ev.SenderNum))
+	v = binary.AppendUvarint(v, uint64(ev.Before))
+	v = binary.AppendUvarint(v, uint64(ev.After))
+	if ev.HasSlot {
+		v = binary.AppendUvarint(v, uint64(ev.Slot))
+	}
+	if ev.RedactedBy != 0 {
+		v = binary.AppendUvarint(v, uint64(ev.RedactedBy))
+	}
+	if ev.Txn.ID != "" {
+		v = appendString(appendString(v, string(ev.Txn.Device)), ev.Txn.ID)
+	}
+	if !hashed {
+		return appendString(v, string(ev.ID))
+	}
+	return append(v, hash...)
+}
+
+// bitIf returns bit where it is to be set.
+func bitIf(set bool, bit uint64) uint64 {
+	if set {
+		return bit
+	}
+	return 0
+}
+
+// readEvent takes an event record apart. What it returns aliases nothing.
+func (tx *Tx) readEvent(room RoomNum, num EventNum, v []byte) (*StoredEvent, error) {
+	facts, err := tx.facts(room)
+	if err != nil {
+		return nil, err
+	}
+	ev := &StoredEvent{Num: num, RoomNum: room}
+	r := reader{b: v}
+	id := ev.readHead(&r, facts.version)
+	if r.err != nil {
+		return nil, fmt.Errorf("event %d of room %d: %w", num, room, r.err)
+	}
+	body, err := tx.store.bodies.unpack(r.b, facts.id)
+	if err != nil {
+		return nil, fmt.Errorf("body of %s: %w", id, err)
+	}
+	if ev.Event, err = matrix.ParseTrusted(facts.version, body, id); err != nil {
+		return nil, fmt.Errorf("body of %s: %w: %w", id, ErrDamaged, err)
+	}
+	return ev, nil
+}
+
+// readHead reads what packEventHead wrote and returns the event's ID.
+func (ev *StoredEvent) readHead(r *reader, version *matrix.Version) matrix.EventID {
+	flags := r.uvarint()
+	ev.SenderNum = UserNum(r.uvarint())
+	ev.Before = SnapshotID(r.uvarint())
+	ev.After = SnapshotID(r.uvarint())
+	if ev.HasSlot = flags&eventHasSlot != 0; ev.HasSlot {
+		ev.Slot = Slot(r.uvarint())
+	}
+	if flags&eventRedacted != 0 {
+		ev.RedactedBy = EventNum(r.uvarint())
+	}
+	if flags&eventHasTxn != 0 {
+		ev.Txn = TxnID{User: ev.SenderNum, Device: matrix.DeviceID(r.string()), ID: r.string()}
+	}
+	ev.Rejected = flags&eventRejected != 0
+	ev.SoftFailed = flags&eventSoftFailed != 0
+	if flags&eventTextID != 0 {
+		return matrix.EventID(r.string())
+	}
+	return idOfHash(version, r.bytes(sha256.Size))
+}
+
+// hashOfID returns the hash that an event ID spells in its room version; ok is
+// false when the ID cannot be made from it again.
+func hashOfID(v *matrix.Version, id matrix.EventID) (hash []byte, ok bool) {
+	if v.EventIDs == matrix.EventIDGiven || len(id) == 0 {
+		return nil, false
+	}
+	hash, err := idEncoding(v).DecodeString(string(id[1:]))
+	if err != nil || len(hash) != sha256.Size || idOfHash(v, hash) != id {
+		return nil, false
+	}
+	return hash, true
+}
+
+func idOfHash(v *matrix.Version, hash []byte) matrix.EventID {
+	return matrix.EventID("$" + idEncoding(v).EncodeToString(hash))
+}
+
+func idEncoding(v *matrix.Version) *base64.Encoding {
+	if v.EventIDs == matrix.EventIDHash {
+		return base64.RawStdEncoding
+	}
+	return base64.RawURLEncoding
+}
+
+// eventIDKey is where an event ID stands in bucket id.
+func eventIDKey(id matrix.EventID) []byte { return shortHash(string(idEvent), string(id)) }
+
+// shortHash returns 16 bytes of SHA-256 over parts: enough that nobody finds
+// two of the same, short enough for a key.
+func shortHash(parts ...string) []byte {
+	h := sha256.New()
+	for _, p := range parts {
+		_, _ = h.Write([]byte(p)) // a hash never fails
+	}
+	return h.Sum(nil)[:16]
+}
+
+// packEventPlace writes where an event stands.
+func packEventPlace(room RoomNum, num EventNum) []byte {
+	v := binary.AppendUvarint(make([]byte, 0, 12), uint64(room))
+	return binary.AppendUvarint(v, uint64(num))
+}
+
+// readEventPlace reads what packEventPlace wrote.
+func readEventPlace(v []byte) (RoomNum, EventNum, error) {
+	r := reader{b: v}
+	room, num := RoomNum(r.uvarint()), EventNum(r.uvarint())
+	return room, num, r.err
+}

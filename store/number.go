@@ -1,0 +1,80 @@
+package store
+
+import (
+	"fmt"
+
+	"hearth/state/matrix"
+)
+
+// A RoomNum stands for a room ID inside the store. 0 is no room.
+type RoomNum uint32
+
+// A UserNum stands for a user ID, local or not, inside the store. 0 is no user.
+type UserNum uint32
+
+// RoomNum returns the number of a room, 0 when the store has never seen it.
+func (tx *Tx) RoomNum(id matrix.RoomID) RoomNum {
+	return RoomNum(tx.number(numberRoom, string(id)))
+}
+
+// RoomID returns the room ID of a number, "" for an unknown one.
+func (tx *Tx) RoomID(room RoomNum) matrix.RoomID {
+	return matrix.RoomID(tx.name(numberRoom, uint32(room)))
+}
+
+// PutRoomNum returns the number of a room and gives it one at first sight.
+func (tx *Tx) PutRoomNum(id matrix.RoomID) (RoomNum, error) {
+	n, err := tx.putNumber(numberRoom, string(id))
+	return RoomNum(n), err
+}
+
+// UserNum returns the number of a user, 0 when the store has never seen it.
+func (tx *Tx) UserNum(id matrix.UserID) UserNum {
+	return UserNum(tx.number(numberUser, string(id)))
+}
+
+// UserID returns the user ID of a number, "" for an unknown one.
+func (tx *Tx) UserID(user UserNum) matrix.UserID {
+	return matrix.UserID(tx.name(numberUser, uint32(user)))
+}
+
+// PutUserNum returns the number of a user and gives it one at first sight.
+func (tx *Tx) PutUserNum(id matrix.UserID) (UserNum, error) {
+	n, err := tx.putNumber(numberUser, string(id))
+	return UserNum(n), err
+}
+
+func (tx *Tx) number(kind byte, name string) uint32 {
+	v := tx.get(bucketNumber, append([]byte{kind}, name...))
+	if len(v) != 4 {
+		return 0
+	}
+	return u32(v)
+}
+
+func (tx *Tx) name(kind byte, num uint32) string {
+	return string(tx.get(bucketNumber, numberKey(kind, num)))
+}
+
+func (tx *Tx) putNumber(kind byte, name string) (uint32, error) {
+	if n := tx.number(kind, name); n != 0 {
+		return n, nil
+	}
+	next, err := tx.in(bucketNumber).NextSequence()
+	if err != nil {
+		return 0, fmt.Errorf("number for %s: %w", name, err)
+	}
+	if next > 1<<32-1 {
+		return 0, fmt.Errorf("number for %s: %w", name, ErrFull)
+	}
+	num := uint32(next)
+	if err := tx.put(bucketNumber, append([]byte{kind}, name...), appendU32(nil, num)); err != nil {
+		return 0, err
+	}
+	return num, tx.put(bucketNumber, numberKey(kind, num), []byte(name))
+}
+
+// numberKey leads from a number back to its name: the kind in upper case.
+func numberKey(kind byte, num uint32) []byte {
+	return appendU32([]byte{kind - 'a' + 'A'}, num)
+}
