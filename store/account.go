@@ -170,8 +170,8 @@ func (tx *Tx) Deactivate(user UserNum, erase bool) error {
 // deactivatedKinds are the kinds of a user's records that do not outlive the
 // account, beside what its devices take with them.
 var deactivatedKinds = []byte{
-	userProfile, userData, userDataAt, userFilter, userPushRules, userPusher,
-	userCrossSigning, userSignature, userBackup, userBackupKey,
+	userProfile, userData, userDataAt, userFilter, userPusher,
+	userCrossSigning, userSignature, userSignedAt, userBackup, userBackupKey,
 }
 
 // SweepDeactivated removes at most limit records of a deactivated account and

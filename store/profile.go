@@ -8,7 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// MaxProfileBytes bounds the names and values of a whole profile.
+// MaxProfileBytes bounds the JSON of a whole profile.
 //
 // Spec: CS Profiles.
 const MaxProfileBytes = 64 << 10
@@ -39,10 +39,10 @@ func (tx *Tx) PutProfileField(user UserNum, name string, value jsontext.Value) e
 	if bytes.Equal(tx.get(bucketUser, profileKey(user, name)), value) {
 		return nil
 	}
-	size := len(name) + len(value)
+	size := fieldSize(name, value)
 	err := tx.Profile(user, func(other string, value jsontext.Value) (bool, error) {
 		if other != name {
-			size += len(other) + len(value)
+			size += fieldSize(other, value)
 		}
 		return true, nil
 	})
@@ -57,6 +57,10 @@ func (tx *Tx) PutProfileField(user UserNum, name string, value jsontext.Value) e
 	}
 	return tx.profileChanged(user)
 }
+
+// fieldSize is what a field adds to the profile's JSON: two quotes, a colon and a
+// comma beside name and value.
+func fieldSize(name string, value jsontext.Value) int { return len(name) + len(value) + 4 }
 
 // DeleteProfileField removes one field. It is no error if there is none.
 func (tx *Tx) DeleteProfileField(user UserNum, name string) error {

@@ -51,7 +51,7 @@ func (who session) refuseSuspended() error {
 // Spec: CS Using access tokens, Soft logout, Account locking.
 func (s *Server) session(r *http.Request, a access) (session, error) {
 	if a == open {
-		return session{}, nil
+		return session{}, s.limits.TakeIP(api.LimitRequest, api.ClientIP(r))
 	}
 	token, err := accessToken(r)
 	switch {

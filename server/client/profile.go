@@ -69,12 +69,16 @@ func (s *Server) getProfileField(w http.ResponseWriter, r *http.Request, _ sessi
 	return api.WriteJSON(w, map[string]jsontext.Value{name: value})
 }
 
-// viewProfile calls fn for a user of this server who is, or has been, here.
+// viewProfile calls fn for a user of this server; M_NOT_FOUND where there is none.
 func (s *Server) viewProfile(user matrix.UserID, fn func(*store.Tx, store.UserNum) error) error {
 	return s.store.View(func(tx *store.Tx) error {
 		num := tx.UserNum(user)
-		if !tx.IsLocal(num) {
+		account, err := tx.Account(num)
+		if errors.Is(err, store.ErrNotFound) || err == nil && account.Deactivated {
 			return api.ErrNotFound.Because("There is no such user")
+		}
+		if err != nil {
+			return err
 		}
 		return fn(tx, num)
 	})

@@ -43,6 +43,8 @@ type route struct {
 var routes = slices.Concat(
 	accountRoutes,
 	roomRoutes,
+	dataRoutes,
+	mediaRoutes,
 )
 
 // accountRoutes are about the server itself, accounts, logins and devices.
@@ -70,6 +72,19 @@ var accountRoutes = []route{
 	{"GET /_matrix/client/v3/account/whoami", device, (*Server).getTokenOwner},
 	{"POST /_matrix/client/v3/account/password", optional, (*Server).changePassword},
 	{"POST /_matrix/client/v3/account/deactivate", optional, (*Server).deactivateAccount},
+
+	{"GET /_matrix/client/v3/account/3pid", device, (*Server).getAccount3PIDs},
+	{"POST /_matrix/client/v3/account/3pid", device, (*Server).post3PIDs},
+	{"POST /_matrix/client/v3/account/3pid/add", device, (*Server).add3PID},
+	{"POST /_matrix/client/v3/account/3pid/bind", device, (*Server).bind3PID},
+	{"POST /_matrix/client/v3/account/3pid/delete", device, (*Server).delete3pidFromAccount},
+	{"POST /_matrix/client/v3/account/3pid/unbind", device, (*Server).unbind3pidFromAccount},
+	{"POST /_matrix/client/v3/account/3pid/email/requestToken", open, (*Server).requestTokenTo3PIDEmail},
+	{"POST /_matrix/client/v3/account/3pid/msisdn/requestToken", open, (*Server).requestTokenTo3PIDMSISDN},
+	{"POST /_matrix/client/v3/account/password/email/requestToken", open, (*Server).requestTokenToResetPasswordEmail},
+	{"POST /_matrix/client/v3/account/password/msisdn/requestToken", open, (*Server).requestTokenToResetPasswordMSISDN},
+	{"POST /_matrix/client/v3/register/email/requestToken", open, (*Server).requestTokenToRegisterEmail},
+	{"POST /_matrix/client/v3/register/msisdn/requestToken", open, (*Server).requestTokenToRegisterMSISDN},
 
 	{"GET /_matrix/client/v3/devices", device, (*Server).getDevices},
 	{"GET /_matrix/client/v3/devices/{deviceID}", device, (*Server).getDevice},
@@ -114,6 +129,44 @@ var roomRoutes = []route{
 	{"GET /_matrix/client/v3/rooms/{roomID}/event/{eventID}", device, (*Server).getOneRoomEvent},
 	{"GET /_matrix/client/v3/rooms/{roomID}/members", device, (*Server).getMembersByRoom},
 	{"GET /_matrix/client/v3/rooms/{roomID}/joined_members", device, (*Server).getJoinedMembersByRoom},
+}
+
+// dataRoutes are about what users keep for themselves, and what they have read.
+var dataRoutes = []route{
+	{"GET /_matrix/client/v3/user/{userID}/account_data/{type}", device, (*Server).getAccountData},
+	{"PUT /_matrix/client/v3/user/{userID}/account_data/{type}", device, (*Server).setAccountData},
+	{"GET /_matrix/client/v3/user/{userID}/rooms/{roomID}/account_data/{type}", device, (*Server).getAccountDataPerRoom},
+	{"PUT /_matrix/client/v3/user/{userID}/rooms/{roomID}/account_data/{type}", device, (*Server).setAccountDataPerRoom},
+	{"GET /_matrix/client/v3/user/{userID}/rooms/{roomID}/tags", device, (*Server).getRoomTags},
+	{"PUT /_matrix/client/v3/user/{userID}/rooms/{roomID}/tags/{tag}", device, (*Server).setRoomTag},
+	{"DELETE /_matrix/client/v3/user/{userID}/rooms/{roomID}/tags/{tag}", device, (*Server).deleteRoomTag},
+
+	{"POST /_matrix/client/v3/rooms/{roomID}/receipt/{receiptType}/{eventID}", device, (*Server).postReceipt},
+	{"POST /_matrix/client/v3/rooms/{roomID}/read_markers", device, (*Server).setReadMarker},
+	{"PUT /_matrix/client/v3/rooms/{roomID}/typing/{userID}", device, (*Server).setTyping},
+
+	{"GET /_matrix/client/v3/pushrules/", device, (*Server).getPushRules},
+	{"GET /_matrix/client/v3/pushrules/global/", device, (*Server).getPushRulesGlobal},
+	{"GET /_matrix/client/v3/pushrules/global/{kind}/{ruleID}", device, (*Server).getPushRule},
+	{"PUT /_matrix/client/v3/pushrules/global/{kind}/{ruleID}", device, (*Server).setPushRule},
+	{"DELETE /_matrix/client/v3/pushrules/global/{kind}/{ruleID}", device, (*Server).deletePushRule},
+	{"GET /_matrix/client/v3/pushrules/global/{kind}/{ruleID}/enabled", device, (*Server).isPushRuleEnabled},
+	{"PUT /_matrix/client/v3/pushrules/global/{kind}/{ruleID}/enabled", device, (*Server).setPushRuleEnabled},
+	{"GET /_matrix/client/v3/pushrules/global/{kind}/{ruleID}/actions", device, (*Server).getPushRuleActions},
+	{"PUT /_matrix/client/v3/pushrules/global/{kind}/{ruleID}/actions", device, (*Server).setPushRuleActions},
+}
+
+// mediaRoutes are about files.
+var mediaRoutes = []route{
+	{"POST /_matrix/media/v3/upload", active, (*Server).uploadContent},
+	{"GET /_matrix/client/v1/media/config", device, (*Server).getConfigAuthed},
+	{"GET /_matrix/client/v1/media/download/{serverName}/{mediaID}", device, (*Server).getContentAuthed},
+	{"GET /_matrix/client/v1/media/download/{serverName}/{mediaID}/{fileName}", device, (*Server).getContentOverrideNameAuthed},
+	{"GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaID}", device, (*Server).getContentThumbnailAuthed},
+	{"GET /_matrix/media/v3/config", device, (*Server).getConfig},
+	{"GET /_matrix/media/v3/download/{serverName}/{mediaID}", optional, (*Server).getContent},
+	{"GET /_matrix/media/v3/download/{serverName}/{mediaID}/{fileName}", optional, (*Server).getContentOverrideName},
+	{"GET /_matrix/media/v3/thumbnail/{serverName}/{mediaID}", optional, (*Server).getContentThumbnail},
 }
 
 // oldPrefixes are the paths whose endpoints have an older name.

@@ -54,7 +54,7 @@ func (s *sightings) note(who session, now time.Time, ip netip.Addr) {
 func (s *sightings) newest(user store.UserNum, d store.Device) store.Device {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if seen, ok := s.seen[deviceName{user, d.ID}]; ok && seen.time.After(d.LastSeen) {
+	if seen, ok := s.seen[deviceName{user, d.ID}]; ok && !seen.time.Before(d.LastSeen) {
 		d.LastSeen, d.LastIP = seen.time, addressText(seen.ip)
 	}
 	return d

@@ -92,9 +92,12 @@ func (s *Server) confirm(r *http.Request, who session, limit int64) (jsontext.Va
 // or begins its session. A request that names a session may leave out the body of
 // the first one.
 func (s *Server) interact(r *http.Request, who session, limit int64, flows []flow) (*interaction, error) {
-	whole, err := api.ReadObject(r, limit)
-	if err != nil {
-		return nil, err
+	whole := jsontext.Value("{}")
+	if r.Method != http.MethodDelete || r.ContentLength != 0 { // old clients delete without a body
+		var err error
+		if whole, err = api.ReadObject(r, limit); err != nil {
+			return nil, err
+		}
 	}
 	body, auth, err := splitAuth(whole)
 	if err != nil {

@@ -1,0 +1,69 @@
+package client
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"hearth/store"
+)
+
+// An account that is locked can log out and nothing else; one that is suspended
+// can read but not act. Neither loses its tokens.
+//
+// Spec: CS Account locking, Account suspension.
+func TestLockedAndSuspended(t *testing.T) {
+	s := newTestServer(t, Config{})
+	token := s.account(t, "alice", "secret")
+	const profile = "/_matrix/client/v3/profile/@alice:hearth.test/m.tz"
+	steps := []struct {
+		locked, suspended  bool
+		method, path, body string
+		status             int
+		code               string
+	}{
+		{true, false, "GET", "/_matrix/client/v3/devices", "", 401, `"M_USER_LOCKED"`},
+		{true, false, "GET", "/_matrix/client/v3/devices", "", 401, `"soft_logout":true`},
+		{true, false, "GET", "/_matrix/client/versions", "", 401, `"M_USER_LOCKED"`},
+		{true, false, "POST", "/_matrix/client/v3/login", `{"type":"m.login.password","user":"alice","password":"secret"}`, 401, `"M_USER_LOCKED"`},
+		{false, true, "GET", "/_matrix/client/v3/devices", "", 200, ""},
+		{false, true, "PUT", profile, `{"m.tz":"UTC"}`, 403, `"M_USER_SUSPENDED"`},
+		{false, false, "PUT", profile, `{"m.tz":"UTC"}`, 200, ""},
+		{true, true, "POST", "/_matrix/client/v3/logout", "{}", 200, ""},
+		{false, false, "GET", "/_matrix/client/v3/devices", "", 401, `"M_UNKNOWN_TOKEN"`},
+	}
+	for _, step := range steps {
+		err := s.store.Update(t.Context(), func(tx *store.Tx) error {
+			return tx.UpdateAccount(tx.UserNum("@alice:hearth.test"), func(a *store.Account) {
+				a.Locked, a.Suspended = step.locked, step.suspended
+			})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := s.do(step.method, step.path, token, step.body)
+		if w.Code != step.status || !strings.Contains(w.Body.String(), step.code) {
+			t.Errorf("locked %t, suspended %t: %s %s gives %d %s, want %d %s",
+				step.locked, step.suspended, step.method, step.path, w.Code, w.Body, step.status, step.code)
+		}
+	}
+}
+
+// A password is not guessed: after a few tries the account takes none for a while,
+// from whatever address, but who is logged in can still confirm a deed.
+func TestPasswordTriesAreLimited(t *testing.T) {
+	s := newLimitedServer(t)
+	token := s.account(t, "alice", "secret")
+	limited := false
+	for range 15 {
+		w := s.do("POST", "/_matrix/client/v3/login", "", `{"type":"m.login.password","user":"alice","password":"wrong"}`)
+		limited = limited || w.Code == http.StatusTooManyRequests
+	}
+	if !limited {
+		t.Error("15 wrong passwords in a row were all tried")
+	}
+	body := `{"auth":{"type":"m.login.password","user":"alice","password":"secret"}}`
+	if w := s.do("DELETE", "/_matrix/client/v3/devices/X", token, body); w.Code != http.StatusOK {
+		t.Errorf("a deed confirmed meanwhile: %d %s", w.Code, w.Body)
+	}
+}
