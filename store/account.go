@@ -93,8 +93,9 @@ func (tx *Tx) UpdateAccount(user UserNum, change func(*Account)) error {
 	return tx.putAccount(user, a)
 }
 
-// ResetPassword gives an account a new password hash, locks nothing and
-// leaves its devices alone.
+// ResetPassword gives an account a new password hash and leaves its devices
+// alone; see LogOut. The error wraps ErrNotFound where there is no account, or
+// a deactivated one.
 func (tx *Tx) ResetPassword(user UserNum, hash string) error {
 	a, err := tx.Account(user)
 	if err != nil {

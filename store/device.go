@@ -24,12 +24,13 @@ const maxDeviceItems = 1 << 20
 
 // deviceKinds are the kinds of a user's records whose keys begin with a device
 // ID and a NUL byte. They do not outlive the device.
-var deviceKinds = []byte{userOneTimeKey, userOneTimeKeyID, userFallbackKey, userToDevice, userTxn}
+var deviceKinds = []byte{userOneTimeKey, userOneTimeKeyID, userGivenKeys, userFallbackKey, userToDevice, userTxn}
 
 // deviceHooks remove what else hangs on a device: records that name it in
 // their value. A file that keeps such records adds its function in this list.
 var deviceHooks = []func(tx *Tx, user UserNum, device matrix.DeviceID) error{
 	(*Tx).deleteTokens,
+	(*Tx).deleteDeviceSignatures,
 }
 
 // Device returns a device of a local user, or ErrNotFound.
@@ -145,7 +146,7 @@ func (tx *Tx) PutSighting(s Sighting) error {
 	if err != nil {
 		return ignoreNotFound(err)
 	}
-	if !s.Time.After(d.LastSeen) {
+	if s.Time.Before(d.LastSeen) {
 		return nil
 	}
 	d.LastSeen, d.LastIP = s.Time, s.IP

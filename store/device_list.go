@@ -47,3 +47,18 @@ func (tx *Tx) touchRoommates(user UserNum) error {
 		return true, err
 	})
 }
+
+// DeviceListChanges calls fn for each user, local or not, whose device list or
+// cross-signing keys have changed behind a position, the oldest newest change
+// first, until fn returns false or an error. It knows only the newest change of
+// each user.
+func (tx *Tx) DeviceListChanges(after Position, fn func(UserNum) (bool, error)) error {
+	prefix := keyOf(0, userDevicesAt)
+	start := appendU64(keyOf(0, userDevicesAt), uint64(after)+1)
+	return tx.scan(bucketUser, prefix, start, func(_, v []byte) (bool, error) {
+		if len(v) != 4 {
+			return false, fmt.Errorf("index of device lists: %w", ErrDamaged)
+		}
+		return fn(UserNum(u32(v)))
+	})
+}
