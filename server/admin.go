@@ -193,6 +193,13 @@ func (o *owner) routes() []api.Route {
 			faults, count, err := o.check(ctx)
 			return checkAnswer{faults, count}, err
 		}),
+		{Pattern: "POST /backup", Handle: func(w http.ResponseWriter, r *http.Request) error {
+			w.Header().Set("Content-Type", "application/zstd")
+			if err := o.store.Backup(r.Context(), w); err != nil {
+				return plain(err)
+			}
+			return nil
+		}},
 		post("/version", func(context.Context, struct{}) (versionAnswer, error) {
 			return versionAnswer{Version(), o.store.Server()}, nil
 		}),

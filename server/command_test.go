@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,7 @@ func freeAddress(t *testing.T) string {
 // script plays testdata/commands.txt.
 type script struct {
 	t      *testing.T
+	temp   string // TMP
 	config Config
 	server *running
 }
@@ -80,7 +82,7 @@ func TestCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := filepath.Join(t.TempDir(), strings.Repeat("long", 30), "data")
-	s := &script{t: t, config: Config{Data: data, ServerName: "hearth.example", Listen: []string{freeAddress(t)}}}
+	s := &script{t: t, temp: t.TempDir(), config: Config{Data: data, ServerName: "hearth.example", Listen: []string{freeAddress(t)}}}
 	for _, step := range strings.Split("\n"+string(content), "\n$ ")[1:] {
 		line, want, _ := strings.Cut(step, "\n")
 		t.Run(line, func(t *testing.T) {
@@ -98,25 +100,38 @@ func (s *script) play(line string) string {
 	case "start":
 		s.server = start(s.t, s.config)
 		return ""
+	case "elsewhere": // another data directory from now on
+		s.config.Data = filepath.Join(s.temp, "data")
+		return ""
 	case "stop":
 		if err := s.server.stop(); err != nil {
 			return err.Error()
 		}
 		return ""
 	}
-	line, input, _ := strings.Cut(line, " <")
+	line, input, _ := strings.Cut(strings.ReplaceAll(line, "TMP", s.temp), " <")
 	args := strings.Fields(line)
 	if before, quoted, found := strings.Cut(line, `"`); found {
 		args = append(strings.Fields(before), strings.TrimSuffix(quoted, `"`))
 	}
 	args = append(args, "--data", s.config.Data, "--listen", s.config.Listen[0], "--password-cost", "4")
 	out, code := invoke(s.t, args, strings.TrimSpace(input))
-	out = strings.NewReplacer(s.config.Data, "DATA", s.config.Listen[0], "LISTEN", time.Now().Format(time.DateOnly), "TODAY").Replace(out)
+	out = strings.NewReplacer(s.config.Data, "DATA", s.temp, "TMP", s.config.Listen[0], "LISTEN",
+		time.Now().Format(time.DateOnly), "TODAY").Replace(out)
+	out = changing.ReplaceAllStringFunc(out, func(found string) string {
+		if strings.HasSuffix(found, " bytes") {
+			return "SIZE bytes"
+		}
+		return "SOMETHING"
+	})
 	if code != 0 {
 		out = fmt.Sprintf("exit %d\n%s", code, out)
 	}
 	return tidy(out)
 }
+
+// changing is what differs from run to run: sizes and temporary names.
+var changing = regexp.MustCompile(`\d+ bytes|\.backup-\d+\.tmp`)
 
 // tidy removes comments and what stands at the end of lines.
 func tidy(s string) string {
