@@ -202,7 +202,8 @@ func (rm *room) settleLocal(was, is store.EventNum) error {
 // relation, applied as a redaction, or redacted by one that came first.
 func (rm *room) follow(ev *matrix.Event, num store.EventNum) error {
 	if relation, ok := ev.Relation(); ok && !ev.IsState() {
-		if err := rm.tx.PutRelation(rm.num, relation.Event, num, relation.Type); err != nil {
+		child := store.Relation{Child: num, Sender: rm.tx.UserNum(ev.Sender), Type: relation.Type}
+		if err := rm.tx.PutRelation(rm.num, relation.Event, child); err != nil {
 			return err
 		}
 	}

@@ -47,8 +47,12 @@ func (r *Rooms) ChangeMembership(ctx context.Context, c MembershipChange) (matri
 			return "", err
 		}
 	}
+	change := r.changeAsMember
+	if c.Membership == matrix.Knock {
+		change = r.change
+	}
 	var id matrix.EventID
-	err := r.change(ctx, c.Room, func(rm *room) error {
+	err := change(ctx, c.Room, func(rm *room) error {
 		known, done, err := rm.standing(c)
 		if err != nil || done {
 			id = known
@@ -66,7 +70,7 @@ func (r *Rooms) ChangeMembership(ctx context.Context, c MembershipChange) (matri
 
 // Unban lifts a ban; who was not banned is ErrForbidden.
 func (r *Rooms) Unban(ctx context.Context, id matrix.RoomID, sender, target matrix.UserID, reason string) error {
-	return r.change(ctx, id, func(rm *room) error {
+	return r.changeAsMember(ctx, id, func(rm *room) error {
 		was, err := rm.membership(target)
 		if err != nil {
 			return err

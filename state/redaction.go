@@ -73,7 +73,7 @@ func (rm *room) mayRedact(user matrix.UserID) (bool, error) {
 // it is ErrForbidden. content may hold a reason; txn names the request.
 func (r *Rooms) Redact(ctx context.Context, id matrix.RoomID, user matrix.UserID, target matrix.EventID, content []byte, txn store.TxnID) (matrix.EventID, error) {
 	var done matrix.EventID
-	err := r.change(ctx, id, func(rm *room) error {
+	err := r.changeAsMember(ctx, id, func(rm *room) error {
 		if known, ok, err := rm.repeated(txn); ok || err != nil {
 			done = known
 			return err

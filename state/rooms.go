@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -61,6 +62,17 @@ func (r *Rooms) change(ctx context.Context, id matrix.RoomID, fn func(*room) err
 		}
 		return rm.close()
 	})
+}
+
+// changeAsMember is change for deeds that only a member can do: a room that is
+// not known here is refused as one that the user is not in, so that nobody
+// learns which rooms there are.
+func (r *Rooms) changeAsMember(ctx context.Context, id matrix.RoomID, fn func(*room) error) error {
+	err := r.change(ctx, id, fn)
+	if errors.Is(err, ErrUnknownRoom) {
+		return refuse(ErrForbidden, "You are not in the room %s", id)
+	}
+	return err
 }
 
 // roomLocks holds a lock for each room that is being worked on, and none for

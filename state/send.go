@@ -15,7 +15,7 @@ import (
 // refuse is an [auth.Error].
 func (r *Rooms) Send(ctx context.Context, txn store.TxnID, draft matrix.Draft) (matrix.EventID, error) {
 	var id matrix.EventID
-	err := r.change(ctx, draft.Room, func(rm *room) error {
+	err := r.changeAsMember(ctx, draft.Room, func(rm *room) error {
 		var err error
 		id, err = rm.send(txn, draft)
 		return err
@@ -106,15 +106,16 @@ func (rm *room) checkRelation(draft matrix.Draft) error {
 }
 
 func (rm *room) checkAnnotation(draft matrix.Draft, relation matrix.Relation) error {
-	return rm.tx.Relations(rm.num, relation.Event, 0, func(child store.EventNum, typ string) (bool, error) {
-		if typ != "m.annotation" {
+	sender := rm.tx.UserNum(draft.Sender)
+	return rm.tx.Relations(rm.num, relation.Event, 0, func(rel store.Relation) (bool, error) {
+		if rel.Type != "m.annotation" || rel.Sender != sender {
 			return true, nil
 		}
-		ev, err := rm.tx.Event(rm.num, child)
+		ev, err := rm.tx.Event(rm.num, rel.Child)
 		if err != nil {
 			return false, err
 		}
-		if ev.Sender != draft.Sender || ev.Type != draft.Type || ev.RedactedBy != 0 {
+		if ev.Type != draft.Type || ev.RedactedBy != 0 {
 			return true, nil
 		}
 		if was, ok := ev.Relation(); ok && was.Key == relation.Key {

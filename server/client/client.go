@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"hearth/server/api"
+	"hearth/server/media"
 	"hearth/state"
 	"hearth/store"
 )
@@ -30,10 +31,13 @@ type Server struct {
 	limits    *api.Limiter
 	now       func() time.Time
 	passwords *Passwords
+	media     *media.Repository
 	stages    stageSessions // user-interactive authentication under way
 	nonces    nonces        // of registration by shared secret
 	sightings sightings     // devices seen since they were last written
 	lazy      lazyMembers   // who has been given which members
+	typing    typingRooms   // who is typing
+	unreads   unreads       // what users have not read
 }
 
 // Registration says who may make an account over the client API.
@@ -59,6 +63,11 @@ type Config struct {
 	BaseURL string
 	// Support is told to whoever looks for the people behind the server.
 	Support Support
+	// Media keeps files, and whoever made it runs it. If nil, New makes one that
+	// nobody runs.
+	Media *media.Repository
+	// LegacyMedia gives files to whoever knows their URI, without a token.
+	LegacyMedia bool
 	// Limits counts requests. If nil, nothing is limited.
 	Limits *api.Limiter
 	// Log takes what goes wrong. If nil, nothing is logged.
@@ -69,7 +78,10 @@ type Config struct {
 func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 	s := &Server{
 		config: config, store: st, rooms: rooms, log: config.Log, limits: config.Limits, now: time.Now,
-		passwords: NewPasswords(config.PasswordCost),
+		passwords: NewPasswords(config.PasswordCost), media: config.Media,
+	}
+	if s.media == nil {
+		s.media = media.New(st, media.Config{Log: config.Log})
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

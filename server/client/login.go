@@ -166,7 +166,6 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request, _ session) error 
 // answerLogin logs in the user whom who returns, which runs in the same write.
 func (s *Server) answerLogin(w http.ResponseWriter, r *http.Request, plan loginPlan, who func(*store.Tx) (store.UserNum, error)) error {
 	var user matrix.UserID
-	var device matrix.DeviceID
 	err := s.store.Update(r.Context(), func(tx *store.Tx) error {
 		num, err := who(tx)
 		if err != nil {
@@ -176,13 +175,12 @@ func (s *Server) answerLogin(w http.ResponseWriter, r *http.Request, plan loginP
 			return err
 		}
 		user = tx.UserID(num)
-		device, err = s.putLogin(tx, num, plan)
-		return err
+		return s.putLogin(tx, num, plan)
 	})
 	if err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
-	s.log.Info("login", "user", user, "device", device)
+	s.log.Info("login", "user", user, "device", plan.device)
 	return api.WriteJSON(w, s.loginResponse(user, plan))
 }
 
@@ -286,16 +284,31 @@ func (d *deviceRequest) plan() (loginPlan, error) {
 
 // putLogin gives a user's device its new tokens and makes it where it is new. A
 // device that is known keeps its name and its keys and loses its old tokens.
-func (s *Server) putLogin(tx *store.Tx, user store.UserNum, p loginPlan) (matrix.DeviceID, error) {
+func (s *Server) putLogin(tx *store.Tx, user store.UserNum, p loginPlan) error {
 	_, err := tx.Device(user, p.device)
 	if errors.Is(err, store.ErrNotFound) {
-		now := s.now()
-		err = tx.PutDevice(user, store.Device{ID: p.device, Name: p.name, Created: now, LastSeen: now})
+		err = s.putNewDevice(tx, user, p)
 	}
 	if err != nil {
-		return "", err
+		return err
 	}
-	return p.device, tx.PutLogin(user, p.device, p.hashes(s.now()))
+	return tx.PutLogin(user, p.device, p.hashes(s.now()))
+}
+
+// putNewDevice makes a device. It may not be called like one of the user's
+// cross-signing keys, as signatures name both in the same way.
+//
+// Spec: CS Login (login.yaml, device_id).
+func (s *Server) putNewDevice(tx *store.Tx, user store.UserNum, p loginPlan) error {
+	isKey, err := tx.IsCrossSigningKey(user, string(p.device))
+	if err != nil {
+		return err
+	}
+	if isKey {
+		return api.ErrForbidden.Because("A device cannot have the ID of a cross-signing key")
+	}
+	now := s.now()
+	return tx.PutDevice(user, store.Device{ID: p.device, Name: p.name, Created: now, LastSeen: now})
 }
 
 // hashes is what the store gets to know of a plan's tokens.

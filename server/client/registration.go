@@ -198,8 +198,7 @@ func (s *Server) makeAccount(ctx context.Context, a newAccount) error {
 		if a.login == nil {
 			return nil
 		}
-		_, err = s.putLogin(tx, num, *a.login)
-		return err
+		return s.putLogin(tx, num, *a.login)
 	})
 	if err != nil {
 		return fmt.Errorf("register %s: %w", a.user, err)

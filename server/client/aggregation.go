@@ -1,0 +1,198 @@
+package client
+
+import (
+	"strconv"
+
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// appendRelations appends m.relations of an event's unsigned: what the server
+// has gathered of the events that relate to it. State events and redacted events
+// have none.
+//
+// Spec: CS Aggregations of child events.
+func (f *formatter) appendRelations(b []byte, ev *store.StoredEvent, depth int) ([]byte, error) {
+	if ev.IsState() || ev.RedactedBy != 0 || depth > maxBundleDepth {
+		return b, nil
+	}
+	var found gathered
+	err := f.tx.Relations(f.room, ev.ID, 0, func(rel store.Relation) (bool, error) {
+		found.add(rel, f.who.num)
+		return true, nil
+	})
+	if err != nil || found.empty() {
+		return b, err
+	}
+	bundle := []byte{}
+	if bundle, err = f.appendReplacement(bundle, ev, found.edits, depth); err != nil {
+		return nil, err
+	}
+	if depth == 0 {
+		if bundle, err = f.appendThread(bundle, ev, &found); err != nil {
+			return nil, err
+		}
+		if bundle, err = f.appendReferences(bundle, found.references); err != nil {
+			return nil, err
+		}
+	}
+	if len(bundle) == 0 {
+		return b, nil
+	}
+	b = append(b, `,"m.relations":{`...)
+	return append(append(b, bundle[1:]...), '}'), nil // each part begins with a comma
+}
+
+// maxBundleDepth is how deep bundles lie in each other: the newest event of a
+// thread has its own edit.
+const maxBundleDepth = 1
+
+// Bounds of what is gathered of one event. Of more children the newest count.
+const (
+	maxEdits      = 100
+	maxReferences = 100
+)
+
+// gathered is the children of one event, by the type of relation.
+type gathered struct {
+	edits, references []store.EventNum
+	replies           int // in the thread that begins at the event
+	newest            store.EventNum
+	participated      bool // the user sent one of them
+}
+
+func (g *gathered) add(rel store.Relation, user store.UserNum) {
+	switch rel.Type {
+	case "m.replace":
+		g.edits = newest(append(g.edits, rel.Child), maxEdits)
+	case "m.reference":
+		g.references = newest(append(g.references, rel.Child), maxReferences)
+	case "m.thread":
+		g.replies++
+		g.newest = rel.Child
+		g.participated = g.participated || rel.Sender == user
+	}
+}
+
+func (g *gathered) empty() bool {
+	return len(g.edits) == 0 && len(g.references) == 0 && g.replies == 0
+}
+
+// newest keeps the last n of a list.
+func newest(nums []store.EventNum, n int) []store.EventNum { return nums[max(0, len(nums)-n):] }
+
+// appendReplacement appends the newest valid edit of an event, whole.
+//
+// Spec: CS Event replacements, Validity of replacement events; Server behaviour:
+// "the most recent replacement event (as determined by origin_server_ts, falling
+// back to event_id in the case of a tie)".
+func (f *formatter) appendReplacement(b []byte, ev *store.StoredEvent, edits []store.EventNum, depth int) ([]byte, error) {
+	if relation, ok := ev.Relation(); ok && relation.Type == "m.replace" {
+		return b, nil // an edit cannot be edited
+	}
+	var last *store.StoredEvent
+	for _, num := range edits {
+		edit, err := f.tx.Event(f.room, num)
+		if err != nil {
+			return nil, err
+		}
+		if !replaces(edit, ev) || last != nil && !later(edit, last) {
+			continue
+		}
+		sees, err := f.viewer.Sees(edit)
+		if err != nil {
+			return nil, err
+		}
+		if sees {
+			last = edit
+		}
+	}
+	if last == nil {
+		return b, nil
+	}
+	return f.appendChild(append(b, `,"m.replace":`...), last, depth+1)
+}
+
+// replaces says whether an event may stand in another's place: same sender, same
+// type, neither of them state, and a new content, which nobody sees who cannot
+// decrypt it.
+func replaces(edit, ev *store.StoredEvent) bool {
+	return edit.SenderNum == ev.SenderNum && edit.Type == ev.Type && !edit.IsState() && edit.RedactedBy == 0 &&
+		(edit.Type == "m.room.encrypted" || hasMember(edit.Content, "m.new_content"))
+}
+
+// later says whether a is newer than b.
+func later(a, b *store.StoredEvent) bool {
+	if a.OriginServerTS != b.OriginServerTS {
+		return a.OriginServerTS > b.OriginServerTS
+	}
+	return a.ID > b.ID
+}
+
+// appendThread appends what is to be known of the thread that begins at an event.
+//
+// Spec: CS Threading, Server behaviour.
+func (f *formatter) appendThread(b []byte, root *store.StoredEvent, g *gathered) ([]byte, error) {
+	if g.replies == 0 {
+		return b, nil
+	}
+	latest, err := f.tx.Event(f.room, g.newest)
+	if err != nil {
+		return nil, err
+	}
+	if sees, err := f.viewer.Sees(latest); err != nil || !sees {
+		return b, err
+	}
+	b = append(b, `,"m.thread":{"latest_event":`...)
+	if b, err = f.appendChild(b, latest, 1); err != nil {
+		return nil, err
+	}
+	b = append(b, `,"count":`...)
+	b = strconv.AppendInt(b, int64(g.replies), 10)
+	b = append(b, `,"current_user_participated":`...)
+	return append(strconv.AppendBool(b, g.participated || root.SenderNum == f.who.num), '}'), nil
+}
+
+// appendReferences appends the IDs of the events that refer to an event.
+//
+// Spec: CS Reference relations.
+func (f *formatter) appendReferences(b []byte, nums []store.EventNum) ([]byte, error) {
+	if len(nums) == 0 {
+		return b, nil
+	}
+	b = append(b, `,"m.reference":{"chunk":[`...)
+	for i, num := range nums {
+		id, err := f.tx.EventID(f.room, num)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"event_id":`...)
+		b = append(appendQuoted(b, string(id)), '}')
+	}
+	return append(b, "]}"...), nil
+}
+
+// appendChild appends a whole event.
+func (f *formatter) appendChild(b []byte, ev *store.StoredEvent, depth int) ([]byte, error) {
+	b = f.appendBody(b, ev.Event)
+	b = append(b, `,"unsigned":`...)
+	b, err := f.appendUnsigned(b, ev, depth)
+	return append(b, '}'), err
+}
+
+// related says whether an event's children are such as a filter asks for.
+func related(tx *store.Tx, filter *RoomEventFilter, ev *store.StoredEvent) (bool, error) {
+	if !filter.NeedsRelations() {
+		return true, nil
+	}
+	var err error
+	matched := filter.MatchRelated(func(yield func(matrix.UserID, string) bool) {
+		err = tx.Relations(ev.RoomNum, ev.ID, 0, func(rel store.Relation) (bool, error) {
+			return yield(tx.UserID(rel.Sender), rel.Type), nil
+		})
+	})
+	return matched, err
+}

@@ -1,0 +1,290 @@
+package client
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/server/api"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// maxPage is the most events that one page of history has.
+const maxPage = 1000
+
+// messagesRequest is what a client asks of a room's history.
+type messagesRequest struct {
+	who      session
+	room     matrix.RoomID
+	back     bool
+	from, to *streamToken // nil: not given
+	limit    int
+	filter   *RoomEventFilter
+}
+
+// historyPage is a page of a room's history.
+type historyPage struct {
+	Start string           `json:"start"`
+	End   string           `json:"end,omitzero"`
+	Chunk []jsontext.Value `json:"chunk"`
+	State []jsontext.Value `json:"state,omitzero"`
+}
+
+// getRoomEvents answers GET /rooms/{roomID}/messages: a page of the events
+// behind or before a token. An absent end says that there is no more.
+//
+// Spec: CS Getting events for a room.
+func (s *Server) getRoomEvents(w http.ResponseWriter, r *http.Request, who session) error {
+	req, err := s.readMessages(r, who)
+	if err != nil {
+		return err
+	}
+	page, err := s.historyPage(req)
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, page)
+}
+
+func (s *Server) readMessages(r *http.Request, who session) (req messagesRequest, err error) {
+	req = messagesRequest{who: who, limit: 10}
+	if req.room, err = pathRoom(r); err != nil {
+		return req, err
+	}
+	q := r.URL.Query()
+	switch q.Get("dir") {
+	case "b":
+		req.back = true
+	case "f":
+	case "":
+		return req, api.MissingParam("dir")
+	default:
+		return req, api.ErrInvalidParam.Because("dir must be b or f")
+	}
+	for name, token := range map[string]**streamToken{"from": &req.from, "to": &req.to} {
+		if text := q.Get(name); text != "" {
+			t, err := parseToken(name, text)
+			if err != nil {
+				return req, err
+			}
+			*token = &t
+		}
+	}
+	if req.filter, err = ParseRoomEventFilter([]byte(q.Get("filter"))); err != nil {
+		return req, err
+	}
+	if text := q.Get("limit"); text != "" {
+		if req.limit, err = strconv.Atoi(text); err != nil || req.limit < 0 {
+			return req, api.ErrInvalidParam.Because("limit must be a number that is not negative")
+		}
+	}
+	req.limit = min(req.filter.Most(req.limit, maxPage), req.limit, maxPage)
+	return req, nil
+}
+
+// historyPage reads a page.
+func (s *Server) historyPage(req messagesRequest) (page historyPage, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		view, err := s.roomView(tx, req.room, req.who)
+		if err != nil {
+			return err
+		}
+		p := pager{view: view, req: req}
+		if err := p.read(); err != nil {
+			return fmt.Errorf("history of %s: %w", req.room, err)
+		}
+		page, err = p.page(s)
+		return err
+	})
+	return page, err
+}
+
+// pager walks a room's timeline for one page.
+type pager struct {
+	view   *roomView
+	req    messagesRequest
+	from   store.Position
+	at     store.Position // behind the last event that was looked at, in walking direction
+	more   bool           // there is more behind it
+	events []*store.StoredEvent
+}
+
+// read collects the events. It looks at a bounded number, so that a page may
+// be empty and still have an end.
+func (p *pager) read() error {
+	tx, room := p.view.format.tx, p.view.num
+	p.from = p.start()
+	p.at = p.from
+	looked := 0
+	step := func(ev *store.StoredEvent) (bool, error) {
+		pos := ev.Num.Position()
+		if pos > p.view.upto && !p.req.back || p.beyond(pos) {
+			return false, nil
+		}
+		if len(p.events) >= p.req.limit || looked >= maxLookedAt {
+			p.more = true
+			return false, nil
+		}
+		looked++
+		p.at = pos
+		if p.req.back {
+			p.at--
+		}
+		if !p.req.filter.MatchEvent(ev.Event) {
+			return true, nil
+		}
+		if match, err := related(tx, p.req.filter, ev); !match || err != nil {
+			return true, err
+		}
+		sees, err := p.view.format.viewer.Sees(ev)
+		if sees {
+			p.events = append(p.events, ev)
+		}
+		return true, err
+	}
+	if p.req.back {
+		return tx.TimelineBack(room, store.EventNum(p.from+1)<<1, step)
+	}
+	return tx.Timeline(room, store.EventNum(p.from+1)<<1, step)
+}
+
+// start is the position that the page begins at.
+func (p *pager) start() store.Position {
+	switch {
+	case p.req.from != nil && p.req.back:
+		return min(p.req.from.pos, p.view.upto)
+	case p.req.from != nil:
+		return p.req.from.pos
+	case p.req.back:
+		return p.view.upto
+	}
+	return 0
+}
+
+// beyond says whether an event lies behind the token that ends the walk.
+func (p *pager) beyond(pos store.Position) bool {
+	switch {
+	case p.req.to == nil:
+		return false
+	case p.req.back:
+		return pos <= p.req.to.pos
+	}
+	return pos > p.req.to.pos
+}
+
+// page formats what was read.
+func (p *pager) page(s *Server) (historyPage, error) {
+	page := historyPage{Start: streamToken{pos: p.from}.String(), Chunk: make([]jsontext.Value, 0, len(p.events))}
+	if p.more {
+		page.End = streamToken{pos: p.at}.String()
+	}
+	for _, ev := range p.events {
+		event, err := p.view.format.event(ev)
+		if err != nil {
+			return page, err
+		}
+		page.Chunk = append(page.Chunk, event)
+	}
+	if !p.req.filter.LazyLoadMembers {
+		return page, nil
+	}
+	var err error
+	page.State, err = p.members(s)
+	return page, err
+}
+
+// members returns the member events of those who sent what the page shows.
+//
+// Spec: CS Lazy-loading room members.
+func (p *pager) members(s *Server) ([]jsontext.Value, error) {
+	tx := p.view.format.tx
+	var seen []matrix.UserID
+	events := []jsontext.Value{}
+	for _, shown := range p.events {
+		if slices.Contains(seen, shown.Sender) {
+			continue
+		}
+		seen = append(seen, shown.Sender)
+		slot, ok := tx.Slot(p.view.num, "m.room.member", string(shown.Sender))
+		if !ok {
+			continue
+		}
+		num, err := tx.StateAt(p.view.num, p.view.state, slot)
+		if err != nil {
+			return nil, err
+		}
+		if num == 0 {
+			continue
+		}
+		if known := s.lazy.remember(p.req.who, p.view.num, num); known && !p.req.filter.IncludeRedundantMembers {
+			continue
+		}
+		ev, err := tx.Event(p.view.num, num)
+		if err != nil {
+			return nil, err
+		}
+		event, err := p.view.format.event(ev)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, event)
+	}
+	return events, nil
+}
+
+// getOneRoomEvent answers GET /rooms/{roomID}/event/{eventID}. What the user may
+// not see is not found.
+func (s *Server) getOneRoomEvent(w http.ResponseWriter, r *http.Request, who session) error {
+	room, err := pathRoom(r)
+	if err != nil {
+		return err
+	}
+	id, err := pathEvent(r)
+	if err != nil {
+		return err
+	}
+	var event jsontext.Value
+	err = s.store.View(func(tx *store.Tx) error {
+		ev, format, err := s.visibleEvent(tx, room, id, who)
+		if err != nil {
+			return err
+		}
+		event, err = format.event(ev)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, event)
+}
+
+// errNoEvent is the answer for an event that is not there or not to be seen.
+var errNoEvent = api.ErrNotFound.Because("There is no such event, or none that you may see")
+
+// visibleEvent finds an event of a room that the user may see.
+func (s *Server) visibleEvent(tx *store.Tx, room matrix.RoomID, id matrix.EventID, who session) (*store.StoredEvent, *formatter, error) {
+	num, at, ok := tx.EventByID(id)
+	if !ok || num != tx.RoomNum(room) {
+		return nil, nil, errNoEvent
+	}
+	format, err := s.formatter(tx, num, who)
+	if err != nil {
+		return nil, nil, err
+	}
+	ev, err := tx.Event(num, at)
+	if err != nil {
+		return nil, nil, err
+	}
+	sees, err := format.viewer.Sees(ev)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !sees || ev.Rejected || ev.SoftFailed:
+		return nil, nil, errNoEvent
+	}
+	return ev, format, nil
+}

@@ -1,0 +1,114 @@
+package client
+
+import (
+	"net/http"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// getMembersByRoom answers GET /rooms/{roomID}/members: the member events, those
+// at a token and of one membership where the client asks so.
+func (s *Server) getMembersByRoom(w http.ResponseWriter, r *http.Request, who session) error {
+	room, err := pathRoom(r)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	only, not := matrix.Membership(q.Get("membership")), matrix.Membership(q.Get("not_membership"))
+	var at *streamToken
+	if text := q.Get("at"); text != "" {
+		token, err := parseToken("at", text)
+		if err != nil {
+			return err
+		}
+		at = &token
+	}
+	list, err := s.stateList(room, who, func(view *roomView, tx *store.Tx) ([]store.EventNum, error) {
+		snapshot := view.state
+		if at != nil {
+			if snapshot, err = tx.CurrentAt(view.num, min(at.pos, view.upto)); err != nil {
+				return nil, err
+			}
+		}
+		var members []store.EventNum
+		err := view.members(snapshot, func(ev *store.StoredEvent, m matrix.MemberContent) error {
+			if (only == "" || m.Membership == only) && (not == "" || m.Membership != not) {
+				members = append(members, ev.Num)
+			}
+			return nil
+		})
+		return members, err
+	})
+	if err != nil {
+		return err
+	}
+	return s.writeState(w, list, `{"chunk":[`, `]}`)
+}
+
+// members calls fn for each member event of a snapshot.
+func (v *roomView) members(at store.SnapshotID, fn func(*store.StoredEvent, matrix.MemberContent) error) error {
+	tx := v.format.tx
+	return tx.WalkState(v.num, at, store.StateMembers, func(_ store.Slot, num store.EventNum) (bool, error) {
+		ev, err := tx.Event(v.num, num)
+		if err != nil {
+			return false, err
+		}
+		m, err := ev.Member()
+		if err != nil {
+			return true, nil // old rooms hold member events without a membership
+		}
+		return true, fn(ev, m)
+	})
+}
+
+// joinedMember is what joined_members tells of a user; what is not known is left out.
+type joinedMember struct {
+	DisplayName *string `json:"display_name,omitzero"`
+	AvatarURL   *string `json:"avatar_url,omitzero"`
+}
+
+// getJoinedMembersByRoom answers GET /rooms/{roomID}/joined_members for who is
+// in the room.
+func (s *Server) getJoinedMembersByRoom(w http.ResponseWriter, r *http.Request, who session) error {
+	room, err := pathRoom(r)
+	if err != nil {
+		return err
+	}
+	list, err := s.stateList(room, who, func(view *roomView, tx *store.Tx) ([]store.EventNum, error) {
+		if m, _, err := tx.LocalMembership(who.num, view.num); err != nil || m.Membership != matrix.Join {
+			return nil, errNotMember
+		}
+		var joined []store.EventNum
+		err := view.members(view.state, func(ev *store.StoredEvent, m matrix.MemberContent) error {
+			if m.Membership == matrix.Join {
+				joined = append(joined, ev.Num)
+			}
+			return nil
+		})
+		return joined, err
+	})
+	if err != nil {
+		return err
+	}
+	list.item = (*formatter).joinedMember
+	return s.writeState(w, list, `{"joined":{`, `}}`)
+}
+
+// joinedMember returns one member of the object that joined_members answers:
+// the user's ID and what he calls himself.
+func (f *formatter) joinedMember(ev *store.StoredEvent) (jsontext.Value, error) {
+	m, err := ev.Member()
+	if err != nil {
+		return nil, err
+	}
+	b, err := jsontext.AppendQuote(nil, *ev.StateKey)
+	if err != nil {
+		return nil, err
+	}
+	value, err := json.Marshal(joinedMember{m.DisplayName, m.AvatarURL})
+	return append(append(b, ':'), value...), err
+}

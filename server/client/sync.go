@@ -1,0 +1,247 @@
+package client
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"hearth/server/api"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// maxSyncWait is the longest that a sync waits for news, whatever the client asks.
+const maxSyncWait = 3 * time.Minute
+
+// syncRequest is what a client asks of /sync.
+type syncRequest struct {
+	who        session
+	filter     *Filter
+	since      streamToken
+	initial    bool // everything, not what is new behind since
+	fullState  bool
+	stateAfter bool
+	timeout    time.Duration
+}
+
+// sync answers GET /sync: what is new for a user behind a token, as soon as
+// there is something or the timeout ends.
+//
+// The answer is written as it is read, a View for each room, none held while
+// the client takes it. All of it stands at one position of the stream.
+//
+// Spec: CS Syncing.
+func (s *Server) sync(w http.ResponseWriter, r *http.Request, who session) error {
+	req, err := s.readSync(r, who)
+	if err != nil {
+		return err
+	}
+	if err := s.acknowledgeToDevice(r.Context(), who, req.since.delivered()); err != nil {
+		return err
+	}
+	wait, cancel := api.LongPoll(r, req.timeout)
+	defer cancel()
+	for {
+		watch := s.store.Watch(who.num)
+		out := &syncWriter{w: w}
+		if err := s.answerSync(req, out); err != nil {
+			return out.abort(err)
+		}
+		if out.begun || req.timeout == 0 || wait.Err() != nil {
+			return out.finish()
+		}
+		if watch.Wait(wait) != nil { // time is up, or the server stops: say that nothing is new
+			return out.finish()
+		}
+	}
+}
+
+// readSync reads the query of /sync.
+func (s *Server) readSync(r *http.Request, who session) (syncRequest, error) {
+	q := r.URL.Query()
+	req := syncRequest{who: who, initial: true}
+	var err error
+	if req.filter, err = s.findFilter(who, q.Get("filter")); err != nil {
+		return req, err
+	}
+	if since := q.Get("since"); since != "" {
+		if req.since, err = parseToken("since", since); err != nil {
+			return req, err
+		}
+		// A token from the future is one of data that were restored to an
+		// earlier day: the client is better off beginning anew.
+		req.initial = req.since.pos > s.store.Position()
+	}
+	if req.initial {
+		req.since = streamToken{}
+	}
+	if req.fullState, err = queryBool(q.Get("full_state"), "full_state"); err != nil {
+		return req, err
+	}
+	for _, name := range []string{"use_state_after", "org.matrix.msc4222.use_state_after"} {
+		asked, err := queryBool(q.Get(name), name)
+		if err != nil {
+			return req, err
+		}
+		req.stateAfter = req.stateAfter || asked
+	}
+	if text := q.Get("timeout"); text != "" {
+		ms, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || ms < 0 {
+			return req, api.ErrInvalidParam.Because("timeout must be a number of milliseconds")
+		}
+		req.timeout = time.Duration(min(ms, maxSyncWait.Milliseconds())) * time.Millisecond
+	}
+	if req.initial || req.fullState {
+		req.timeout = 0
+	}
+	return req, nil
+}
+
+// queryBool reads a query parameter that is true or false; absent is false.
+func queryBool(text, name string) (bool, error) {
+	switch text {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, api.ErrInvalidParam.Because("%s must be true or false", name)
+}
+
+// answerSync writes what is new, if anything is.
+func (s *Server) answerSync(req syncRequest, out *syncWriter) error {
+	var rooms []syncRoom
+	err := s.store.View(func(tx *store.Tx) (err error) {
+		out.next = streamToken{pos: tx.Position(), typing: s.typing.Serial()}
+		if err = s.syncTop(tx, req, out); err != nil {
+			return err
+		}
+		rooms, err = s.syncRooms(tx, req, out.next)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, room := range rooms {
+		if err := s.answerRoom(req, room, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncTop prepares the sections that belong to no room.
+func (s *Server) syncTop(tx *store.Tx, req syncRequest, out *syncWriter) error {
+	devices, news, err := s.syncDevices(tx, req.who, req.since.pos, out.next.pos)
+	if err != nil {
+		return err
+	}
+	data, err := s.syncAccountData(tx, req.who, req.since.pos)
+	if err != nil {
+		return err
+	}
+	data = keep(data, func(ev accountDataEvent) bool { return req.filter.AccountData.Match(ev.Type, req.who.user) })
+	out.next.toDevice = devices.delivered
+	out.top = syncTop{
+		NextBatch:   out.next.String(),
+		AccountData: listOf(data),
+		deviceSync:  devices,
+	}
+	if news || len(data) > 0 || req.initial {
+		return out.begin()
+	}
+	return nil
+}
+
+// syncRoom is one room that may have something to say.
+type syncRoom struct {
+	section string // "join", "leave", "invite" or "knock"
+	member  store.LocalMembership
+	id      matrix.RoomID
+}
+
+// syncRooms finds the rooms that may have something to say, in the order of
+// the sections.
+func (s *Server) syncRooms(tx *store.Tx, req syncRequest, next streamToken) ([]syncRoom, error) {
+	changed, err := changedRooms(tx, req, next)
+	if err != nil {
+		return nil, err
+	}
+	var joined, others []syncRoom
+	err = tx.LocalMemberships(req.who.num, func(m store.LocalMembership) (bool, error) {
+		id := tx.RoomID(m.Room)
+		if m.Forgotten || !req.filter.Room.Wants(id) {
+			return true, nil
+		}
+		fresh := m.Position > req.since.pos
+		switch m.Membership {
+		case matrix.Join:
+			if req.initial || req.fullState || fresh || changed.has(m.Room) || s.typing.Changed(m.Room, req.since.typing) {
+				joined = append(joined, syncRoom{"join", m, id})
+			}
+		case matrix.Invite:
+			if req.initial || fresh {
+				others = append(others, syncRoom{"invite", m, id})
+			}
+		case matrix.Knock:
+			if req.initial || fresh {
+				others = append(others, syncRoom{"knock", m, id})
+			}
+		default:
+			if req.initial && req.filter.Room.IncludeLeave || !req.initial && (fresh || req.fullState && req.filter.Room.IncludeLeave) {
+				others = append(others, syncRoom{"leave", m, id})
+			}
+		}
+		return true, nil
+	})
+	return append(joined, inSections(others)...), err
+}
+
+// inSections puts rooms that belong together beside each other.
+func inSections(rooms []syncRoom) []syncRoom {
+	sorted := make([]syncRoom, 0, len(rooms))
+	for _, section := range []string{"invite", "knock", "leave"} {
+		for _, room := range rooms {
+			if room.section == section {
+				sorted = append(sorted, room)
+			}
+		}
+	}
+	return sorted
+}
+
+// changedSet is a set of rooms; the nil set holds all of them.
+type changedSet map[store.RoomNum]bool
+
+func (set changedSet) has(room store.RoomNum) bool { return set == nil || set[room] }
+
+// maxCatchUp is how many changes of the stream are looked through for the rooms
+// they belong to. Who is further behind has every room looked at.
+const maxCatchUp = 4096
+
+// changedRooms returns the rooms that anything happened in.
+func changedRooms(tx *store.Tx, req syncRequest, next streamToken) (changedSet, error) {
+	if req.initial || next.pos-req.since.pos > maxCatchUp {
+		return nil, nil
+	}
+	set := changedSet{}
+	err := tx.Changes(req.since.pos, func(c store.Change) (bool, error) {
+		if c.Room != 0 {
+			set[c.Room] = true
+		}
+		return true, nil
+	})
+	return set, err
+}
+
+// keep returns the elements that a filter lets through.
+func keep[T any](list []T, match func(T) bool) []T {
+	kept := list[:0]
+	for _, v := range list {
+		if match(v) {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,222 @@
+package client
+
+import (
+	"slices"
+
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// roomSummary tells a client what to call a room without a name.
+//
+// Spec: CS Syncing, Room Summary.
+type roomSummary struct {
+	Heroes  []matrix.UserID `json:"m.heroes,omitzero"`
+	Joined  uint64          `json:"m.joined_member_count"`
+	Invited uint64          `json:"m.invited_member_count"`
+}
+
+// collectState finds the state that the client lacks: what differs between what
+// it has (nothing, if the room is new to it) and the state before the timeline,
+// or behind it with use_state_after. With lazy loading only those members are in
+// it whom the timeline needs.
+func (rs *roomSync) collectState() error {
+	to := rs.before
+	if rs.req.stateAfter {
+		to = rs.after
+	}
+	var from store.SnapshotID
+	whole := rs.since == 0 || rs.req.fullState
+	if !whole {
+		var err error
+		if from, err = rs.tx.CurrentAt(rs.room.member.Room, rs.since); err != nil {
+			return err
+		}
+	}
+	lazy := rs.req.filter.Room.State.LazyLoadMembers
+	add := func(slot store.Slot, num store.EventNum) error {
+		wanted, err := rs.wantsState(num)
+		if wanted && err == nil {
+			rs.state = append(rs.state, num)
+		}
+		return err
+	}
+	if !whole {
+		err := rs.tx.DiffSnapshots(rs.room.member.Room, from, to, func(slot store.Slot, _, is store.EventNum) (bool, error) {
+			if is == 0 {
+				return true, nil // state never goes; a reset of the room is federation's to tell
+			}
+			return true, add(slot, is)
+		})
+		if err != nil || !lazy {
+			return err
+		}
+		return rs.addLazyMembers(to)
+	}
+	part := store.StateAll
+	if lazy {
+		part = store.StateOthers
+	}
+	err := rs.tx.WalkState(rs.room.member.Room, to, part, func(slot store.Slot, num store.EventNum) (bool, error) {
+		return true, add(slot, num)
+	})
+	if err != nil || !lazy {
+		return err
+	}
+	return rs.addLazyMembers(to)
+}
+
+// wantsState says whether the filter lets a state event through.
+func (rs *roomSync) wantsState(num store.EventNum) (bool, error) {
+	filter := &rs.req.filter.Room.State
+	ev, err := rs.tx.Event(rs.room.member.Room, num)
+	if err != nil {
+		return false, err
+	}
+	return filter.MatchEvent(ev.Event), nil
+}
+
+// addLazyMembers adds the member events of the timeline's senders that the
+// device does not have yet, and the user's own where the whole state is told.
+//
+// Spec: CS Lazy-loading room members.
+func (rs *roomSync) addLazyMembers(at store.SnapshotID) error {
+	users := rs.senders()
+	if rs.since == 0 || rs.req.fullState {
+		users = append(users, rs.req.who.user)
+	}
+	redundant := rs.req.filter.Room.State.IncludeRedundantMembers || rs.req.fullState || rs.since == 0
+	for _, user := range users {
+		if err := rs.addMember(at, user, redundant); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// senders returns who sent the events of the timeline.
+func (rs *roomSync) senders() []matrix.UserID {
+	var users []matrix.UserID
+	for _, ev := range rs.shown {
+		if !slices.Contains(users, ev.Sender) {
+			users = append(users, ev.Sender)
+		}
+	}
+	return users
+}
+
+// addMember adds a user's member event to the state section, unless it is there
+// or in the timeline or, where redundant ones are not wanted, known to the device.
+func (rs *roomSync) addMember(at store.SnapshotID, user matrix.UserID, redundant bool) error {
+	slot, ok := rs.tx.Slot(rs.room.member.Room, "m.room.member", string(user))
+	if !ok {
+		return nil
+	}
+	num, err := rs.tx.StateAt(rs.room.member.Room, at, slot)
+	if err != nil || num == 0 || slices.Contains(rs.state, num) {
+		return err
+	}
+	if known := rs.lazy.remember(rs.req.who, rs.room.member.Room, num); known && !redundant {
+		return nil
+	}
+	rs.state = append(rs.state, num)
+	return nil
+}
+
+// maxHeroes is how many members a summary names. maxHeroSearch bounds how many
+// are looked at for them.
+const (
+	maxHeroes     = 5
+	maxHeroSearch = 500
+)
+
+// summarize tells the counts of members, and the heroes where the room has no
+// name, if the client may not know them yet.
+func (rs *roomSync) summarize() error {
+	if rs.since != 0 && !rs.req.fullState && !rs.namesChanged() {
+		return nil
+	}
+	rs.entry.Summary = &roomSummary{Joined: rs.head.Joined, Invited: rs.head.Invited}
+	named, err := rs.named()
+	if err != nil || named {
+		return err
+	}
+	if rs.entry.Summary.Heroes, err = rs.heroes(); err != nil {
+		return err
+	}
+	if !rs.req.filter.Room.State.LazyLoadMembers {
+		return nil
+	}
+	at := rs.before
+	if rs.req.stateAfter {
+		at = rs.after
+	}
+	for _, user := range rs.entry.Summary.Heroes {
+		if err := rs.addMember(at, user, rs.since == 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// namesChanged says whether anything that a summary depends on is in the entry.
+func (rs *roomSync) namesChanged() bool {
+	if rs.entry.Timeline.Limited || len(rs.state) > 0 {
+		return true
+	}
+	return slices.ContainsFunc(rs.shown, func(ev *store.StoredEvent) bool {
+		switch ev.Type {
+		case "m.room.member", "m.room.name", "m.room.canonical_alias":
+			return ev.IsState()
+		}
+		return false
+	})
+}
+
+// named says whether the room has a name or a canonical alias.
+func (rs *roomSync) named() (bool, error) {
+	for _, s := range []struct{ typ, key string }{
+		{"m.room.name", "name"},
+		{"m.room.canonical_alias", "alias"},
+	} {
+		ev, err := state.EventAt(rs.tx, rs.room.member.Room, rs.after, s.typ, "")
+		if err != nil {
+			return false, err
+		}
+		if ev != nil && contentString(ev.Content, s.key) != "" {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// heroes returns the first members who are in the room or invited, or of those
+// who were, if there are no others. The user himself is never one.
+func (rs *roomSync) heroes() ([]matrix.UserID, error) {
+	here, gone := []matrix.UserID{}, []matrix.UserID{}
+	looked := 0
+	err := rs.tx.WalkState(rs.room.member.Room, rs.after, store.StateMembers, func(_ store.Slot, num store.EventNum) (bool, error) {
+		ev, err := rs.tx.Event(rs.room.member.Room, num)
+		if err != nil {
+			return false, err
+		}
+		looked++
+		user := matrix.UserID(*ev.StateKey)
+		member, err := ev.Member()
+		if err != nil || user == rs.req.who.user {
+			return looked < maxHeroSearch, nil
+		}
+		switch member.Membership {
+		case matrix.Join, matrix.Invite:
+			here = append(here, user)
+		case matrix.Leave, matrix.Ban:
+			gone = append(gone, user)
+		}
+		return len(here) < maxHeroes && looked < maxHeroSearch, nil
+	})
+	if len(here) == 0 {
+		here = gone[:min(len(gone), maxHeroes)]
+	}
+	return here, err
+}

@@ -1,0 +1,226 @@
+package client
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/server/api"
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// Bounds of typing notifications.
+const (
+	maxTypingTime  = 2 * time.Minute
+	usualTyping    = 30 * time.Second
+	maxTypingUsers = 100 // shown in one room
+)
+
+// typingRooms is who is typing where. It lives in memory alone: after a restart
+// nobody types. The zero value is ready.
+//
+// Spec: CS Typing Notifications.
+type typingRooms struct {
+	mu     sync.Mutex // guards the fields below
+	rooms  map[store.RoomNum]*typingRoom
+	serial uint64 // counts changes
+}
+
+// typingRoom is who is typing in one room, and the last change of that.
+type typingRoom struct {
+	until  map[matrix.UserID]time.Time
+	serial uint64
+}
+
+// Serial returns how many changes there have been.
+func (t *typingRooms) Serial() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.serial
+}
+
+// Changed says whether a room has changed behind a serial. One from before a
+// restart is behind nothing.
+func (t *typingRooms) Changed(room store.RoomNum, since uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.changed(t.rooms[room], since)
+}
+
+func (t *typingRooms) changed(r *typingRoom, since uint64) bool {
+	return r != nil && (r.serial > since || since > t.serial)
+}
+
+// Since returns the content of m.typing for a room if it has changed behind a
+// serial.
+func (t *typingRooms) Since(room store.RoomNum, since uint64) (jsontext.Value, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.rooms[room]
+	if !t.changed(r, since) {
+		return nil, false
+	}
+	users := make([]matrix.UserID, 0, len(r.until))
+	for user := range r.until {
+		users = append(users, user)
+	}
+	slices.Sort(users)
+	content, err := json.Marshal(struct {
+		Users []matrix.UserID `json:"user_ids"`
+	}{users[:min(len(users), maxTypingUsers)]})
+	return content, err == nil
+}
+
+// set notes that a user types until some time or, if that is past, no longer.
+// It says whether that is news.
+func (t *typingRooms) set(room store.RoomNum, user matrix.UserID, until, now time.Time) (news bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.rooms[room]
+	types := until.After(now)
+	if r == nil {
+		if !types {
+			return false
+		}
+		if t.rooms == nil {
+			t.rooms = make(map[store.RoomNum]*typingRoom)
+		}
+		r = &typingRoom{until: make(map[matrix.UserID]time.Time)}
+		t.rooms[room] = r
+	}
+	_, typed := r.until[user]
+	if types {
+		r.until[user] = until
+	} else {
+		delete(r.until, user)
+	}
+	if typed == types {
+		return false
+	}
+	t.moved(r)
+	return true
+}
+
+// moved gives a room's change its serial.
+func (t *typingRooms) moved(r *typingRoom) {
+	t.serial++
+	r.serial = t.serial
+}
+
+// expire forgets who has not said for too long that he still types, and returns
+// the rooms where that is news.
+func (t *typingRooms) expire(now time.Time) (rooms []store.RoomNum) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for room, r := range t.rooms {
+		before := len(r.until)
+		maps.DeleteFunc(r.until, func(_ matrix.UserID, until time.Time) bool { return !until.After(now) })
+		if len(r.until) < before {
+			t.moved(r)
+			rooms = append(rooms, room)
+		}
+	}
+	return rooms
+}
+
+// runTyping ends what has timed out until ctx ends.
+func (s *Server) runTyping(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			for _, room := range s.typing.expire(s.now()) {
+				s.wakeMembers(room)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// setTyping answers PUT /rooms/{roomID}/typing/{userID}.
+func (s *Server) setTyping(w http.ResponseWriter, r *http.Request, who session) error {
+	id, err := pathRoom(r)
+	if err != nil {
+		return err
+	}
+	if err := who.isSelf(r.PathValue("userID")); err != nil {
+		return err
+	}
+	var body struct {
+		Typing  *bool `json:"typing"`
+		Timeout int64 `json:"timeout"`
+	}
+	if err := api.ReadJSON(r, maxSmallBody, &body); err != nil {
+		return err
+	}
+	if body.Typing == nil {
+		return api.MissingParam("typing")
+	}
+	while := time.Duration(0)
+	if *body.Typing {
+		while = usualTyping
+		if body.Timeout > 0 {
+			while = min(time.Duration(min(body.Timeout, maxTypingTime.Milliseconds()))*time.Millisecond, maxTypingTime)
+		}
+	}
+	room, err := s.joinedRoom(id, who)
+	if err != nil {
+		return err
+	}
+	now := s.now()
+	if s.typing.set(room, who.user, now.Add(while), now) {
+		s.wakeMembers(room)
+	}
+	return api.WriteEmpty(w)
+}
+
+// stopTyping notes that a user who has sent something types no longer.
+func (s *Server) stopTyping(id matrix.RoomID, who session) {
+	room, err := s.joinedRoom(id, who)
+	if now := s.now(); err == nil && s.typing.set(room, who.user, now, now) {
+		s.wakeMembers(room)
+	}
+}
+
+// joinedRoom returns the number of a room that the user is in, or M_FORBIDDEN.
+func (s *Server) joinedRoom(id matrix.RoomID, who session) (room store.RoomNum, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		if room, _, err = state.Head(tx, id); err != nil {
+			return errNotMember
+		}
+		member, _, err := tx.LocalMembership(who.num, room)
+		if err == nil && member.Membership != matrix.Join {
+			err = errNotMember
+		}
+		return err
+	})
+	return room, err
+}
+
+// wakeMembers wakes the syncs of the local users in a room.
+func (s *Server) wakeMembers(room store.RoomNum) {
+	var users []store.UserNum
+	err := s.store.View(func(tx *store.Tx) error {
+		return tx.LocalMembers(room, func(user store.UserNum, m matrix.Membership) (bool, error) {
+			if m == matrix.Join {
+				users = append(users, user)
+			}
+			return true, nil
+		})
+	})
+	if err != nil {
+		s.log.Warn("typing is not told", "room", room, "err", err)
+		return
+	}
+	s.store.Touch(users...)
+}
