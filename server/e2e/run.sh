@@ -4,7 +4,7 @@
 #
 #   run.sh [N]
 #
-#   HEARTH_BIN=FILE      take this binary instead of building one
+#   E2E_BIN=FILE      take this binary instead of building one
 #   HOMESERVER_URL=URL   tell the story to a server that runs already; it is
 #                        restarted only if there are shell commands for it in
 #                        HOMESERVER_STOP, HOMESERVER_KILL and HOMESERVER_START
@@ -30,11 +30,11 @@ if ! cmp -s "$here/package-lock.json" "$here/node_modules/.installed-lock"; then
 	cp "$here/package-lock.json" "$here/node_modules/.installed-lock"
 fi
 
-if [[ ! ${HOMESERVER_URL:-} && ! ${HEARTH_BIN:-} ]]; then
-	HEARTH_BIN=$work/hearth
-	(cd "$here/../.." && CGO_ENABLED=0 go build -o "$HEARTH_BIN" .)
+if [[ ! ${HOMESERVER_URL:-} && ! ${E2E_BIN:-} ]]; then
+	E2E_BIN=$work/hearth
+	(cd "$here/../.." && CGO_ENABLED=0 go build -o "$E2E_BIN" .)
 fi
-[[ ! ${HEARTH_BIN:-} ]] || export HEARTH_BIN=$(realpath "$HEARTH_BIN")
+[[ ! ${E2E_BIN:-} ]] || export E2E_BIN=$(realpath "$E2E_BIN")
 
 for ((n = 1; n <= times; n++)); do
 	folder=$work/$n

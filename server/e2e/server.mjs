@@ -13,7 +13,7 @@ const stopLimit = 15_000; // ms from SIGTERM to the end of the process
 // openServer starts the server that the environment names. HOMESERVER_URL is a
 // running one; HOMESERVER_STOP, HOMESERVER_KILL and HOMESERVER_START are shell
 // commands for the restarts, which are left out without them. Otherwise
-// HEARTH_BIN is run with its data in the folder.
+// E2E_BIN is run with its data in the folder.
 export async function openServer(folder) {
   const url = process.env.HOMESERVER_URL;
   const server = url ? new ForeignServer(url.replace(/\/$/, "")) : new Hearth(folder, await freePort());
@@ -106,7 +106,7 @@ class Hearth extends Server {
 
   async run() {
     const log = createWriteStream(join(this.#folder, "server.log"), { flags: "a" });
-    this.#process = spawn(process.env.HEARTH_BIN, this.#args, { stdio: ["ignore", "pipe", "pipe"] });
+    this.#process = spawn(process.env.E2E_BIN, this.#args, { stdio: ["ignore", "pipe", "pipe"] });
     this.#process.stdout.pipe(log, { end: false });
     this.#process.stderr.pipe(log, { end: false });
     this.#ended = new Promise((resolve) => {
@@ -122,7 +122,7 @@ class Hearth extends Server {
 
   assertAlive() {
     const { exitCode, signalCode, pid } = this.#process;
-    if (pid === undefined) throw new Error(`cannot run ${process.env.HEARTH_BIN}`);
+    if (pid === undefined) throw new Error(`cannot run ${process.env.E2E_BIN}`);
     if (exitCode !== null || signalCode !== null) {
       throw new Error(`the server ended at its start: ${signalCode ?? `exit code ${exitCode}`}`);
     }
