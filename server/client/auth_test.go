@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"hearth/store"
 )
 
@@ -65,5 +67,26 @@ func TestPasswordTriesAreLimited(t *testing.T) {
 	body := `{"auth":{"type":"m.login.password","user":"alice","password":"secret"}}`
 	if w := s.do("DELETE", "/_matrix/client/v3/devices/X", token, body); w.Code != http.StatusOK {
 		t.Errorf("a deed confirmed meanwhile: %d %s", w.Code, w.Body)
+	}
+}
+
+// A device cannot be called like a cross-signing key of its user: a signature
+// could be about either.
+func TestDeviceIsNoCrossSigningKey(t *testing.T) {
+	s := newTestServer(t, Config{})
+	s.account(t, "alice", "secret")
+	err := s.store.Update(t.Context(), func(tx *store.Tx) error {
+		key := store.CrossSigningKey{Public: "PUBLIC", JSON: jsontext.Value(`{"keys":{"ed25519:PUBLIC":"PUBLIC"}}`)}
+		return tx.PutCrossSigningKeys(tx.UserNum("@alice:hearth.test"), map[store.Usage]store.CrossSigningKey{store.UsageMaster: key})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for device, want := range map[string]int{"PUBLIC": http.StatusForbidden, "OTHER": http.StatusOK} {
+		w := s.do("POST", "/_matrix/client/v3/login", "",
+			`{"type":"m.login.password","user":"alice","password":"secret","device_id":"`+device+`"}`)
+		if w.Code != want {
+			t.Errorf("login as device %s: %d %s", device, w.Code, w.Body)
+		}
 	}
 }
