@@ -105,7 +105,7 @@ func (o *owner) resetPassword(ctx context.Context, name, password string, logOut
 		if err := tx.ResetPassword(num, hash); err != nil || !logOut {
 			return err
 		}
-		return tx.DeleteDevices(num, "")
+		return tx.LogOut(num, "")
 	})
 }
 
