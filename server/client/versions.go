@@ -24,7 +24,6 @@ var versions = versionsResponse{
 	UnstableFeatures: map[string]bool{
 		"org.matrix.e2e_cross_signing": true,
 		"org.matrix.msc2285.stable":    true, // private read receipts
-		"org.matrix.msc3827.stable":    true, // filtering of the room directory by type
 		"org.matrix.msc3916.stable":    true, // media for the logged-in
 		"uk.tcpip.msc4133.stable":      true, // profile fields of any name
 	},
