@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"hearth/server/api"
@@ -19,6 +20,10 @@ import (
 // maxThumbnailBytes is the most bytes of a thumbnail. None can have more, as its
 // pixels are within picture.MaxWeight.
 const maxThumbnailBytes = 32 << 20
+
+// heavy is the weight from which the memory of a thumbnail is given back to the
+// system at once, in bytes.
+const heavy = 4_000_000
 
 // Thumbnail answers with a thumbnail of a file, or with the file itself where
 // that is the best answer. The error is M_NOT_FOUND if the file is not here, 400
@@ -90,6 +95,11 @@ func (m *Repository) thumbnail(ctx context.Context, found store.Media, req pictu
 		return store.Thumbnail{}, fmt.Errorf("memory for a thumbnail: %w", err)
 	}
 	defer release()
+	if plan.Weight > heavy {
+		// Without this the next picture would come on top of what this one has
+		// left behind: the budget counts memory in use, the board counts both.
+		defer debug.FreeOSMemory()
+	}
 	return m.make(ctx, p, plan, store.Thumbnail{Source: found.Content, Shape: shape})
 }
 
