@@ -17,6 +17,7 @@ import (
 
 	"hearth/server/api"
 	"hearth/server/client"
+	"hearth/server/media"
 	"hearth/store"
 )
 
@@ -31,6 +32,7 @@ type Server struct {
 	log       *slog.Logger
 	store     *store.Store
 	owner     *owner
+	media     *media.Repository
 	client    *client.Server
 	router    *api.Router
 	admin     *admin
@@ -66,6 +68,7 @@ func (s *Server) open() (err error) {
 	if s.config.RateLimits == On {
 		limits = api.NewLimiter()
 	}
+	s.media = media.New(s.store, media.Config{Budget: newBudget(s.config.Memory).take, Log: s.log})
 	s.client = client.New(s.store, rooms, s.clientConfig(limits))
 	s.owner = &owner{s.store, rooms, s.client, client.NewPasswords(s.config.PasswordCost), time.Now}
 	routes := append(s.client.Routes(), api.Route{Pattern: "GET " + healthPath, Handle: s.health})
@@ -89,6 +92,8 @@ func (s *Server) clientConfig(limits *api.Limiter) client.Config {
 		Registration: registration[s.config.Registration],
 		SharedSecret: string(s.config.RegistrationSharedSecret),
 		PasswordCost: s.config.PasswordCost,
+		Media:        s.media,
+		LegacyMedia:  s.config.LegacyMedia == On,
 		Limits:       limits,
 		Log:          s.log,
 	}
@@ -157,6 +162,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.client.Run(ctx) })
+	g.Go(func() error { return s.media.Run(ctx) })
 	g.Go(func() error { return s.admin.run(ctx) })
 	for _, l := range s.listeners {
 		s.log.Info("listening", "server", s.config.ServerName, "address", listenName(l))

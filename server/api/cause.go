@@ -64,6 +64,7 @@ var refusals = []refusal{
 	{state.ErrUnsupportedVersion, ErrUnsupportedRoomVersion},
 	{state.ErrInvalidRoomState, ErrInvalidRoomState},
 	{state.ErrDuplicateAnnotation, ErrDuplicateAnnotation},
+	{state.ErrAliasInUse, ErrRoomInUse},
 	{state.ErrUnableToGrantJoin, ErrUnableToGrantJoin},
 }
 

@@ -15,12 +15,15 @@ import (
 	"time"
 )
 
+// testStall is short enough to wait for and long enough for a busy machine.
+const testStall = 500 * time.Millisecond
+
 // startPaced serves routes with a pace that a test can wait for.
 func startPaced(t *testing.T, routes ...Route) *httptest.Server {
 	rt := newTestRouter(t, routes...)
-	rt.pace = pace{stall: 150 * time.Millisecond, rate: 1 << 20, step: time.Millisecond}
+	rt.pace = pace{stall: testStall, rate: 1 << 20, step: time.Millisecond}
 	srv := httptest.NewUnstartedServer(rt)
-	srv.Config.WriteTimeout = 150 * time.Millisecond
+	srv.Config.WriteTimeout = testStall
 	srv.Start()
 	t.Cleanup(srv.Close)
 	return srv
@@ -48,11 +51,12 @@ func drip(t *testing.T, srv *httptest.Server, n int, interval time.Duration) str
 
 // A body that makes progress arrives, one that stands still ends the request.
 func TestBodiesMustMakeProgress(t *testing.T) {
+	t.Parallel()
 	srv := startPaced(t, Route{"POST /in", func(w http.ResponseWriter, r *http.Request) error {
 		if _, err := readBody(r, 1000); err != nil {
 			return err
 		}
-		time.Sleep(300 * time.Millisecond) // the body's deadline must not end the answer
+		time.Sleep(testStall * 3 / 2) // the body's deadline must not end the answer
 		if err := r.Context().Err(); err != nil {
 			return err
 		}
@@ -61,25 +65,27 @@ func TestBodiesMustMakeProgress(t *testing.T) {
 	if got := drip(t, srv, 4, 20*time.Millisecond); got != "HTTP/1.1 200 OK" {
 		t.Errorf("a slow body: %q", got)
 	}
-	if got := drip(t, srv, 2, 2*time.Second); got != "HTTP/1.1 408 Request Timeout" {
+	if got := drip(t, srv, 2, 3*time.Second); got != "HTTP/1.1 408 Request Timeout" {
 		t.Errorf("a body that stands still: %q", got)
 	}
 }
 
 // A handler that never reads the body does not keep the connection open for it.
 func TestUnreadBodyIsBounded(t *testing.T) {
+	t.Parallel()
 	srv := startPaced(t, Route{"POST /in", func(w http.ResponseWriter, r *http.Request) error { return ErrForbidden }})
 	start := time.Now()
 	drip(t, srv, 2, 3*time.Second)
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 5*testStall {
 		t.Errorf("took %v", took)
 	}
 }
 
 // A parked request outlives every time limit, and is answered.
 func TestParkedRequestIsAnswered(t *testing.T) {
+	t.Parallel()
 	srv := startPaced(t, Route{"GET /poll", func(w http.ResponseWriter, r *http.Request) error {
-		ctx, cancel := LongPoll(r, 500*time.Millisecond)
+		ctx, cancel := LongPoll(r, testStall*2)
 		defer cancel()
 		<-ctx.Done()
 		return WriteEmpty(w)
@@ -93,12 +99,13 @@ func TestParkedRequestIsAnswered(t *testing.T) {
 			t.Errorf("%q %v", body, err)
 		}
 		res.Body.Close()
-		time.Sleep(300 * time.Millisecond) // the deadline of the answer passes
+		time.Sleep(testStall * 3 / 2) // the deadline of the answer passes
 	}
 }
 
 // A download goes on for as long as it is read, and ends when it is not.
 func TestDownloadsMustMakeProgress(t *testing.T) {
+	t.Parallel()
 	name := filepath.Join(t.TempDir(), "file")
 	const size = 24 << 20
 	if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
@@ -123,7 +130,7 @@ func TestDownloadsMustMakeProgress(t *testing.T) {
 		defer conn.Close()
 		fmt.Fprint(conn, "GET /file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		for {
-			m, err := io.CopyN(io.Discard, conn, 4<<20)
+			m, err := io.CopyN(io.Discard, conn, 1<<20)
 			n += m
 			if err != nil {
 				return n
@@ -131,7 +138,7 @@ func TestDownloadsMustMakeProgress(t *testing.T) {
 			time.Sleep(pause)
 		}
 	}
-	if n := read(60 * time.Millisecond); n <= size {
+	if n := read(30 * time.Millisecond); n <= size {
 		t.Errorf("a slow reader got %d bytes", n)
 	}
 	<-ended
