@@ -25,7 +25,8 @@ type LocalMembership struct {
 
 // PutLocalMembership stores what m.Room is to user from now on, in the
 // user's and the room's records alike, and gives the change a place in the
-// stream. It sets Position, and Joined and Left from what was known before.
+// stream. It sets Position, and Joined and Left from what was known before. A
+// room that was forgotten stays so while the user stays out of it.
 func (tx *Tx) PutLocalMembership(user UserNum, m LocalMembership) error {
 	before, known, err := tx.LocalMembership(user, m.Room)
 	if err != nil {
@@ -35,6 +36,7 @@ func (tx *Tx) PutLocalMembership(user UserNum, m LocalMembership) error {
 		return err
 	}
 	m.Joined, m.Left = before.Joined, before.Left
+	m.Forgotten = before.Forgotten && (m.Membership == matrix.Leave || m.Membership == matrix.Ban)
 	switch joined := before.Membership == matrix.Join; {
 	case m.Membership == matrix.Join && !joined:
 		m.Joined, m.Left = m.Position, 0

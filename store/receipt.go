@@ -19,7 +19,7 @@ type Receipt struct {
 	Type     string         // ReceiptRead or ReceiptPrivate
 	Thread   string         // a thread root's event ID, "main", or "" for the whole room
 	Event    matrix.EventID // the newest event that was read
-	Num      EventNum       // the event's number; 0 where it is not here yet
+	Num      EventNum       // the event's number; 0 where it is not in our timeline
 	TS       int64          // when, in milliseconds since 1970
 	Position Position       // when the receipt came, set by PutReceipt
 }
@@ -33,7 +33,7 @@ func (tx *Tx) PutReceipt(room RoomNum, r Receipt) (moved bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if known && (old.Num >= r.Num && r.Num != 0 || old.Event == r.Event) {
+	if known && (r.Num < old.Num || r.Event == old.Event) {
 		return false, nil
 	}
 	if known {

@@ -65,7 +65,7 @@ func (s *Server) changeRules(w http.ResponseWriter, r *http.Request, who session
 		if err := change(&saved); err != nil {
 			return err
 		}
-		content, err := encodeJSON(saved)
+		content, err := saved.Encode()
 		if err != nil {
 			return err
 		}
@@ -83,6 +83,8 @@ func ruleError(err error) error {
 	switch {
 	case errors.Is(err, push.ErrUnknownRule):
 		return api.ErrNotFound.Because("There is no such push rule")
+	case errors.Is(err, push.ErrUnknownNeighbour):
+		return api.ErrUnknown.WithStatus(http.StatusBadRequest).Because("%v", err)
 	case errors.Is(err, push.ErrBadRule):
 		return api.ErrInvalidParam.Because("%v", err)
 	case errors.Is(err, push.ErrTooMany):
@@ -155,11 +157,9 @@ func (s *Server) setPushRule(w http.ResponseWriter, r *http.Request, who session
 		return ruleError(err)
 	}
 	q := r.URL.Query()
-	before, after := q.Get("before"), q.Get("after")
-	if before != "" && after != "" {
-		return api.ErrInvalidParam.Because("Give before or after, not both")
-	}
-	return s.changeRules(w, r, who, func(saved *push.Saved) error { return saved.Put(kind, rule, before, after) })
+	return s.changeRules(w, r, who, func(saved *push.Saved) error {
+		return saved.Put(kind, rule, q.Get("before"), q.Get("after"))
+	})
 }
 
 // deletePushRule answers DELETE /pushrules/global/{kind}/{ruleID}.
