@@ -87,44 +87,57 @@ func (rm *room) appendHash(hashes []matrix.Hash, num store.EventNum) ([]matrix.H
 	return append(hashes, h), nil
 }
 
-// append stores an event that has passed the rules as the newest of the
-// timeline, moves the room's state and extremities, and sees to what follows
-// from it: memberships, redactions, relations.
+// append adds an event that has passed the rules and stands on all forward
+// extremities: the state moves by this one event, and it is the only extremity.
 func (rm *room) append(ev *matrix.Event, before store.SnapshotID, txn store.TxnID) (*store.StoredEvent, error) {
 	num, err := rm.tx.NextEventNum(false)
 	if err != nil {
 		return nil, err
 	}
-	entry := store.NewEvent{Event: ev, Before: before, After: rm.head.Current, Txn: txn}
+	current := rm.head.Current
 	if ev.IsState() {
-		if entry.Slot, err = rm.tx.PutSlot(rm.num, ev.Type, *ev.StateKey); err != nil {
+		slot, err := rm.tx.PutSlot(rm.num, ev.Type, *ev.StateKey)
+		if err != nil {
 			return nil, err
 		}
-		entry.HasSlot = true
-		change := store.StateChange{Slot: entry.Slot, Event: num}
-		if entry.After, err = rm.tx.Derive(rm.num, rm.head.Current, change); err != nil {
+		if current, err = rm.tx.Derive(rm.num, current, store.StateChange{Slot: slot, Event: num}); err != nil {
 			return nil, fmt.Errorf("state after %s: %w", ev.ID, err)
 		}
 	}
-	if err := rm.tx.PutEvent(rm.num, num, entry); err != nil {
+	if err := rm.insert(ev, num, before, current, txn); err != nil {
 		return nil, err
 	}
-	old := rm.head.Current
-	rm.head.Current = entry.After
 	rm.head.Extremities = append(rm.head.Extremities[:0], num)
 	rm.head.Depth = ev.Depth
+	return rm.tx.Event(rm.num, num)
+}
+
+// insert stores an event as the newest of the timeline, moves the room's current
+// state to current, and sees to what follows from it: memberships, redactions,
+// relations. The extremities are the caller's to move.
+func (rm *room) insert(ev *matrix.Event, num store.EventNum, before, current store.SnapshotID, txn store.TxnID) error {
+	entry := store.NewEvent{Event: ev, Before: before, After: current, Txn: txn}
+	if ev.IsState() {
+		var err error
+		if entry.Slot, err = rm.tx.PutSlot(rm.num, ev.Type, *ev.StateKey); err != nil {
+			return err
+		}
+		entry.HasSlot = true
+	}
+	if err := rm.tx.PutEvent(rm.num, num, entry); err != nil {
+		return err
+	}
+	old := rm.head.Current
+	rm.head.Current = current
 	rm.head.Latest = num
 	if rm.head.First == 0 {
 		rm.head.First = num
 	}
 	rm.changed = true
-	if err := rm.settle(old, rm.head.Current); err != nil {
-		return nil, err
+	if err := rm.settle(old, current); err != nil {
+		return err
 	}
-	if err := rm.follow(ev, num); err != nil {
-		return nil, err
-	}
-	return rm.tx.Event(rm.num, num)
+	return rm.follow(ev, num)
 }
 
 // settle brings the member counts and the memberships of local users in line

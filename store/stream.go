@@ -35,27 +35,23 @@ func (tx *Tx) nextPosition() (Position, error) {
 	if err != nil {
 		return 0, fmt.Errorf("next position: %w", err)
 	}
+	tx.wrote++ // a place that was given is never given again
 	return Position(n), nil
 }
 
-// appendChange gives c the next place in the stream and returns it.
+// appendChange gives c the next place in the stream and returns it. Events do
+// not come this way; see [Tx.PutEvent].
 func (tx *Tx) appendChange(c Change) (Position, error) {
 	pos, err := tx.nextPosition()
 	if err != nil {
 		return 0, err
 	}
-	return pos, tx.putChange(pos, c)
-}
-
-// putChange writes the stream's entry at a position that nextPosition gave.
-func (tx *Tx) putChange(pos Position, c Change) error {
 	v := make([]byte, 0, 24+len(c.Name))
 	v = append(v, c.Kind)
 	v = binary.AppendUvarint(v, uint64(c.Room))
 	v = binary.AppendUvarint(v, uint64(c.User))
-	v = binary.AppendUvarint(v, uint64(c.Event))
 	v = append(v, c.Name...)
-	return tx.put(bucketStream, appendU64(nil, uint64(pos)), v)
+	return pos, tx.put(bucketStream, appendU64(nil, uint64(pos)), v)
 }
 
 // Changes calls fn for each entry of the stream behind after, in order, until
@@ -78,9 +74,14 @@ func readChange(key, value []byte) (Change, error) {
 	r := reader{b: value}
 	c := Change{Position: Position(u64(key)), Kind: r.byte()}
 	c.Room = RoomNum(r.uvarint())
-	c.User = UserNum(r.uvarint())
-	c.Event = EventNum(r.uvarint())
-	c.Name = string(r.b)
+	if c.Kind == streamEvent {
+		_ = r.uvarint() // the flags of the event's record
+		c.User = UserNum(r.uvarint())
+		c.Event = timelineNum(c.Position)
+	} else {
+		c.User = UserNum(r.uvarint())
+		c.Name = string(r.b)
+	}
 	if r.err != nil {
 		return Change{}, fmt.Errorf("stream entry %d: %w", c.Position, r.err)
 	}

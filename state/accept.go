@@ -1,0 +1,379 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"hearth/state/auth"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// A Verdict is what became of an event that came from elsewhere.
+type Verdict uint8
+
+// The verdicts. Spec: SS Checks performed on receipt of a PDU; Rejection; Soft
+// failure.
+const (
+	Accepted   Verdict = iota + 1 // it is part of the timeline
+	Known                         // it was here before, whatever became of it then
+	SoftFailed                    // kept for later events that stand on it, and shown to nobody
+	Rejected                      // it breaks the rules: kept only to answer those who cite it
+)
+
+// MissingError says which events must be accepted before another one can be.
+type MissingError struct {
+	Event  matrix.EventID
+	Events []matrix.EventID
+}
+
+// Error names the event and how many it lacks.
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%s stands on %d events that are not here", e.Event, len(e.Events))
+}
+
+// Accept takes an event from elsewhere into its room, as far as the rules allow:
+// by its own auth events, by the state before it, and by the room's current
+// state. Its form, hashes and signatures are checked by the caller. An
+// m.room.create of a room that is not known here begins the room. The error is a
+// MissingError where events must come first, or a failure that decides nothing.
+//
+// Spec: SS Checks performed on receipt of a PDU, steps 4 to 6.
+func (r *Rooms) Accept(ctx context.Context, ev *matrix.Event) (Verdict, error) {
+	unlock := r.locks.own(ev.Room)
+	defer unlock()
+	a := acceptance{rooms: r, ctx: ctx, ev: ev}
+	verdict, err := a.run()
+	if err != nil {
+		return 0, fmt.Errorf("accept %s: %w", ev.ID, err)
+	}
+	return verdict, nil
+}
+
+// acceptance is the way of one event into its room, whose lock it holds. Reading
+// and resolving happen in Views; only what comes out of them is written.
+type acceptance struct {
+	rooms *Rooms
+	ctx   context.Context
+	ev    *matrix.Event
+
+	num    store.RoomNum
+	head   store.Head
+	prev   []store.EventNum
+	linear bool // it stands on exactly the forward extremities
+}
+
+func (a *acceptance) run() (Verdict, error) {
+	if a.ev.Is("m.room.create", "") {
+		return a.begin()
+	}
+	verdict, err := a.look()
+	if verdict != 0 || err != nil {
+		return verdict, err
+	}
+	before, err := a.before()
+	if err != nil {
+		return 0, err
+	}
+	if verdict, err = a.judge(before); err != nil {
+		return 0, err
+	}
+	if verdict != Accepted {
+		return verdict, a.setAside(before, verdict)
+	}
+	return Accepted, a.take(before)
+}
+
+// begin takes the first event of a room.
+func (a *acceptance) begin() (verdict Verdict, err error) {
+	none := func(string, string) (*matrix.Event, error) { return nil, nil }
+	if err := auth.Check(a.ev, none); err != nil {
+		return refusedIs(Rejected, err)
+	}
+	err = a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
+		verdict = Known
+		if _, _, known := tx.EventByID(a.ev.ID); known {
+			return nil
+		}
+		num, err := tx.PutRoomNum(a.ev.Room)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Head(num); err == nil {
+			verdict = Rejected // the room has begun with another event
+			return nil
+		}
+		rm := &room{rooms: a.rooms, tx: tx, num: num, id: a.ev.Room, head: store.Head{Version: a.ev.Version}}
+		if err := tx.PutHead(num, rm.head); err != nil {
+			return err
+		}
+		if _, err := rm.append(a.ev, 0, store.TxnID{}); err != nil {
+			return err
+		}
+		verdict = Accepted
+		return rm.close()
+	})
+	return verdict, err
+}
+
+// look finds the room and what the event stands on, and holds it to its own auth
+// events. The verdict is 0 where none is reached yet.
+func (a *acceptance) look() (verdict Verdict, err error) {
+	err = a.rooms.store.View(func(tx *store.Tx) error {
+		if _, _, known := tx.EventByID(a.ev.ID); known {
+			verdict = Known
+			return nil
+		}
+		if a.num, a.head, err = Head(tx, a.ev.Room); err != nil {
+			return err
+		}
+		cited, missing, err := a.cited(tx)
+		if err != nil {
+			return err
+		}
+		for _, id := range a.ev.PrevEvents {
+			num, ok := a.find(tx, id)
+			if !ok {
+				missing = append(missing, id)
+			}
+			a.prev = append(a.prev, num)
+		}
+		if len(missing) > 0 {
+			return &MissingError{Event: a.ev.ID, Events: missing}
+		}
+		a.linear = sameSet(a.prev, a.head.Extremities)
+		rejected := func(id matrix.EventID) bool { return cited.rejected[id] }
+		if err := auth.CheckAuthEvents(a.ev, cited.events, rejected); err != nil {
+			verdict, err = refusedIs(Rejected, err)
+			return err
+		}
+		return nil
+	})
+	if err == nil && verdict == Rejected { // it needs no state before it
+		err = a.setAside(a.head.Current, Rejected)
+	}
+	return verdict, err
+}
+
+// citation is the events that an event cites as its right to be there.
+type citation struct {
+	events   []*matrix.Event
+	rejected map[matrix.EventID]bool
+}
+
+// cited reads the auth events; in rooms whose ID is the create event's hash that
+// event is cited without being named.
+func (a *acceptance) cited(tx *store.Tx) (c citation, missing []matrix.EventID, err error) {
+	c.rejected = make(map[matrix.EventID]bool)
+	ids := a.ev.AuthEvents
+	if a.head.Version.RoomIDIsHash {
+		create, err := EventAt(tx, a.num, a.head.Current, "m.room.create", "")
+		if err != nil {
+			return c, nil, err
+		}
+		ids = append(slices.Clone(ids), create.ID)
+	}
+	for _, id := range ids {
+		num, ok := a.find(tx, id)
+		if !ok {
+			missing = append(missing, id)
+			continue
+		}
+		ev, err := tx.Event(a.num, num)
+		if err != nil {
+			return c, nil, err
+		}
+		c.events = append(c.events, ev.Event)
+		c.rejected[id] = ev.Rejected
+	}
+	return c, missing, nil
+}
+
+// find returns the number of an event of this room.
+func (a *acceptance) find(tx *store.Tx, id matrix.EventID) (store.EventNum, bool) {
+	room, num, ok := tx.EventByID(id)
+	return num, ok && room == a.num
+}
+
+// before returns the state before the event: that behind its prev events,
+// resolved where they differ.
+func (a *acceptance) before() (store.SnapshotID, error) {
+	if a.linear {
+		return a.head.Current, nil
+	}
+	return a.meet(a.prev, nil, 0)
+}
+
+// meet returns the state where branches meet that end with the given events; own
+// is an event that is not stored yet and the state behind it.
+func (a *acceptance) meet(ends []store.EventNum, own *matrix.Event, behind store.SnapshotID) (store.SnapshotID, error) {
+	var snapshots []store.SnapshotID
+	err := a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
+		snapshots = snapshots[:0]
+		if own != nil {
+			snapshots = append(snapshots, behind)
+		}
+		for _, num := range ends {
+			snap, err := stateBehind(tx, a.num, num)
+			if err != nil {
+				return err
+			}
+			snapshots = append(snapshots, snap)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	var changes []store.StateChange
+	err = a.rooms.store.View(func(tx *store.Tx) error {
+		res := resolution{tx: tx, room: a.num, version: a.head.Version, own: own}
+		changes, err = res.resolve(snapshots)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	var met store.SnapshotID
+	err = a.rooms.store.Update(a.ctx, func(tx *store.Tx) (err error) {
+		met, err = tx.Derive(a.num, snapshots[0], changes...)
+		return err
+	})
+	return met, err
+}
+
+// stateBehind returns the state behind an event on its own branch: the state
+// before it and, unless it was rejected, the event itself.
+func stateBehind(tx *store.Tx, room store.RoomNum, num store.EventNum) (store.SnapshotID, error) {
+	ev, err := tx.Event(room, num)
+	if err != nil {
+		return 0, err
+	}
+	if !ev.HasSlot || ev.Rejected {
+		return ev.Before, nil
+	}
+	return tx.Derive(room, ev.Before, store.StateChange{Slot: ev.Slot, Event: num})
+}
+
+// judge holds the event to the state before it, then to the current state.
+func (a *acceptance) judge(before store.SnapshotID) (verdict Verdict, err error) {
+	err = a.rooms.store.View(func(tx *store.Tx) error {
+		at := func(snap store.SnapshotID) auth.State {
+			return func(typ, key string) (*matrix.Event, error) {
+				ev, err := EventAt(tx, a.num, snap, typ, key)
+				if ev == nil || err != nil {
+					return nil, err
+				}
+				return ev.Event, nil
+			}
+		}
+		if err := auth.Check(a.ev, at(before)); err != nil {
+			verdict, err = refusedIs(Rejected, err)
+			return err
+		}
+		verdict = Accepted
+		if before == a.head.Current {
+			return nil
+		}
+		if err := auth.Check(a.ev, at(a.head.Current)); err != nil {
+			verdict, err = refusedIs(SoftFailed, err)
+			return err
+		}
+		return nil
+	})
+	return verdict, err
+}
+
+// refusedIs turns a refusal by the auth rules into a verdict; any other error
+// decides nothing.
+func refusedIs(verdict Verdict, err error) (Verdict, error) {
+	var refused *auth.Error
+	if errors.As(err, &refused) {
+		return verdict, nil
+	}
+	return 0, err
+}
+
+// setAside stores an event that is no part of the timeline.
+func (a *acceptance) setAside(before store.SnapshotID, verdict Verdict) error {
+	return a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
+		num, err := tx.NextEventNum(true)
+		if err != nil {
+			return err
+		}
+		entry := store.NewEvent{
+			Event: a.ev, Before: before,
+			Rejected: verdict == Rejected, SoftFailed: verdict == SoftFailed,
+		}
+		if a.ev.IsState() {
+			if entry.Slot, err = tx.PutSlot(a.num, a.ev.Type, *a.ev.StateKey); err != nil {
+				return err
+			}
+			entry.HasSlot = true
+		}
+		return tx.PutEvent(a.num, num, entry)
+	})
+}
+
+// take stores an accepted event and moves the room.
+func (a *acceptance) take(before store.SnapshotID) error {
+	if a.linear {
+		return a.write(nil, before, 0, nil)
+	}
+	var num store.EventNum
+	var behind store.SnapshotID
+	err := a.rooms.store.Update(a.ctx, func(tx *store.Tx) (err error) {
+		if num, err = tx.NextEventNum(false); err != nil {
+			return err
+		}
+		behind = before
+		if !a.ev.IsState() {
+			return nil
+		}
+		slot, err := tx.PutSlot(a.num, a.ev.Type, *a.ev.StateKey)
+		if err != nil {
+			return err
+		}
+		behind, err = tx.Derive(a.num, before, store.StateChange{Slot: slot, Event: num})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	others := slices.DeleteFunc(slices.Clone(a.head.Extremities), func(n store.EventNum) bool { return slices.Contains(a.prev, n) })
+	current := behind
+	if len(others) > 0 {
+		if current, err = a.meet(others, a.ev, behind); err != nil {
+			return err
+		}
+	}
+	return a.write(others, before, num, &current)
+}
+
+// write stores the event as the newest of the timeline. num and current are
+// given where the room forks, and found in the write where it does not.
+func (a *acceptance) write(others []store.EventNum, before store.SnapshotID, num store.EventNum, current *store.SnapshotID) error {
+	return a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
+		rm := &room{rooms: a.rooms, tx: tx, num: a.num, id: a.ev.Room, head: a.head}
+		rm.head.Extremities = slices.Clone(a.head.Extremities)
+		if current == nil {
+			if _, err := rm.append(a.ev, before, store.TxnID{}); err != nil {
+				return err
+			}
+			return rm.close()
+		}
+		if err := rm.insert(a.ev, num, before, *current, store.TxnID{}); err != nil {
+			return err
+		}
+		rm.head.Extremities = append(others, num)
+		rm.head.Depth = max(a.head.Depth, a.ev.Depth)
+		return rm.close()
+	})
+}
+
+// sameSet says whether two short lists hold the same numbers.
+func sameSet(a, b []store.EventNum) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(n store.EventNum) bool { return !slices.Contains(b, n) })
+}
