@@ -46,6 +46,9 @@ type Config struct {
 	LogFormat LogFormat
 }
 
+// noFederation is what settings of federation are told that ask for something.
+const noFederation = "talking to other servers comes with a later release"
+
 // settings declares every setting, bound to the fields of c. The order is that of
 // the help.
 func (c *Config) settings() []setting {
@@ -87,10 +90,12 @@ func (c *Config) settings() []setting {
 			help: "port for the challenge by TLS"},
 
 		{group: "Other servers", name: "federation", arg: "on|off", value: onOff(&c.Federation), initial: "on",
-			help: "whether rooms are shared with other servers"},
+			help: "whether rooms are shared with other servers (" + noFederation + ")"},
 		{name: "federation-ca", arg: "FILE", value: text(&c.FederationCA, parsePath),
+			warn: noFederation,
 			help: "further root certificates (PEM) for requests to other servers"},
 		{name: "trusted-key-servers", arg: "NAME,…", value: list(&c.TrustedKeyServers, matrix.ParseServerName),
+			warn: noFederation,
 			help: "servers that are asked for the keys of servers that do not answer"},
 		{name: "allow-private-networks", bare: true, value: onOff(&c.AllowPrivateNetworks), initial: "off",
 			help: "outgoing requests may reach loopback and private addresses"},
@@ -103,7 +108,7 @@ func (c *Config) settings() []setting {
 			help: "work factor of the password hash, 4 to 16; each step doubles the work"},
 
 		{group: "What users get", name: "presence", arg: "on|local|off", value: oneOf(&c.Presence, PresenceOn, PresenceLocal, PresenceOff), initial: "on",
-			help: "whether users see each other online: of all servers, of this one, not at all"},
+			help: "whether users see each other online: of all servers, of this one, not at all (comes with a later release)"},
 		{name: "url-previews", arg: "on|off", value: onOff(&c.URLPreviews), initial: "off",
 			warn: "previews of links come with a later release: none are made",
 			help: "fetch the pages that messages link to, for previews"},

@@ -243,3 +243,24 @@ func FuzzParseBytes(f *testing.F) {
 		}
 	})
 }
+
+// No text makes a setting panic, and what a setting accepts it writes so that it
+// accepts it again.
+func FuzzSettings(f *testing.F) {
+	for _, s := range []string{"off", "on", ":1,unix:/x", "10.0.0.0/8", "[::1]:8448", "96MiB", "a@b", "https://x/", "12", ",", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var c, again Config
+		second := again.settings()
+		for i, s := range c.settings() {
+			if s.value.set(text) != nil || s.name == "registration-shared-secret" {
+				continue
+			}
+			written := s.value.get()
+			if err := second[i].value.set(written); err != nil || second[i].value.get() != written {
+				t.Errorf("--%s: %q is written %q, which is %q: %v", s.name, text, written, second[i].value.get(), err)
+			}
+		}
+	})
+}
