@@ -135,29 +135,40 @@ func (tx *Tx) buryBackup(user UserNum, version BackupVersion) error {
 // whether some may be left, so that a large backup does not make a large
 // transaction. Call it until it returns false.
 func (tx *Tx) SweepBackups(user UserNum, limit int) (more bool, err error) {
-	for next := BackupVersion(0); ; next++ {
-		found := false
-		start := appendU64(keyOf(uint32(user), userBackupKey), uint64(next))
-		err := tx.scan(bucketUser, keyOf(uint32(user), userBackupKey), start, func(rest, _ []byte) (bool, error) {
+	version, found, err := tx.staleBackup(user)
+	if err != nil || !found {
+		return false, err
+	}
+	_, err = tx.deleteAll(bucketUser, backupKeysPrefix(user, version), limit)
+	return true, err
+}
+
+// HasStaleKeys says whether SweepBackups has something to remove.
+func (tx *Tx) HasStaleKeys(user UserNum) (bool, error) {
+	_, found, err := tx.staleBackup(user)
+	return found, err
+}
+
+// staleBackup returns the first deleted version that has keys left.
+func (tx *Tx) staleBackup(user UserNum) (version BackupVersion, found bool, err error) {
+	prefix := keyOf(uint32(user), userBackupKey)
+	for {
+		found = false
+		start := backupKeysPrefix(user, version)
+		err := tx.scan(bucketUser, prefix, start, func(rest, _ []byte) (bool, error) {
 			if len(rest) < 8 {
 				return false, fmt.Errorf("key backups of user %d: %w", user, ErrDamaged)
 			}
-			next, found = BackupVersion(u64(rest)), true
+			version, found = BackupVersion(u64(rest)), true
 			return false, nil
 		})
 		if err != nil || !found {
-			return false, err
+			return 0, false, err
 		}
-		switch _, err := tx.Backup(user, next); {
-		case err == nil:
-			continue
-		case ignoreNotFound(err) != nil:
-			return false, err
+		if _, err := tx.Backup(user, version); err != nil {
+			return version, true, ignoreNotFound(err)
 		}
-		n, err := tx.deleteAll(bucketUser, backupKeysPrefix(user, next), limit)
-		if limit -= n; err != nil || limit <= 0 {
-			return true, err
-		}
+		version++
 	}
 }
 

@@ -242,8 +242,8 @@ func TestSweepBackups(t *testing.T) {
 			return err
 		})
 	}
-	if rounds != 6 {
-		t.Errorf("%d rounds to sweep 50 keys, want 6", rounds)
+	if rounds != 7 {
+		t.Errorf("%d rounds to sweep 50 keys, want 7", rounds)
 	}
 	if keys := allKeys(t, s, user, versions[1], RoomKeyRange{}); len(keys) != 25 {
 		t.Errorf("%d keys are left of the other backup", len(keys))

@@ -124,6 +124,9 @@ func (tx *Tx) dropToDevice(user UserNum, device matrix.DeviceID, load toDeviceLo
 // is remembered already: then it has been carried out. It knows the newest 128
 // of each device. Spec: CS Transaction identifiers.
 func (tx *Tx) PutTxn(t TxnID) (repeated bool, err error) {
+	if t.ID == "" {
+		return false, nil
+	}
 	key := appendPart(keyOf(uint32(t.User), userTxn), string(t.Device))
 	ring, hash := tx.get(bucketUser, key), u64(t.hash())
 	if ringHolds(ring, hash) {

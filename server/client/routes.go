@@ -44,6 +44,7 @@ var routes = slices.Concat(
 	accountRoutes,
 	roomRoutes,
 	dataRoutes,
+	keyRoutes,
 	mediaRoutes,
 )
 
@@ -167,6 +168,33 @@ var mediaRoutes = []route{
 	{"GET /_matrix/media/v3/download/{serverName}/{mediaID}", optional, (*Server).getContent},
 	{"GET /_matrix/media/v3/download/{serverName}/{mediaID}/{fileName}", optional, (*Server).getContentOverrideName},
 	{"GET /_matrix/media/v3/thumbnail/{serverName}/{mediaID}", optional, (*Server).getContentThumbnail},
+}
+
+// keyRoutes are about end-to-end encryption: keys, their backup and messages to
+// devices.
+var keyRoutes = []route{
+	{"POST /_matrix/client/v3/keys/upload", device, (*Server).uploadKeys},
+	{"POST /_matrix/client/v3/keys/query", device, (*Server).queryKeys},
+	{"POST /_matrix/client/v3/keys/claim", device, (*Server).claimKeys},
+	{"GET /_matrix/client/v3/keys/changes", device, (*Server).getKeysChanges},
+	{"POST /_matrix/client/v3/keys/device_signing/upload", device, (*Server).uploadCrossSigningKeys},
+	{"POST /_matrix/client/v3/keys/signatures/upload", device, (*Server).uploadCrossSigningSignatures},
+	{"PUT /_matrix/client/v3/sendToDevice/{eventType}/{txnID}", device, (*Server).sendToDevice},
+
+	{"POST /_matrix/client/v3/room_keys/version", device, (*Server).postRoomKeysVersion},
+	{"GET /_matrix/client/v3/room_keys/version", device, (*Server).getRoomKeysVersionCurrent},
+	{"GET /_matrix/client/v3/room_keys/version/{version}", device, (*Server).getRoomKeysVersion},
+	{"PUT /_matrix/client/v3/room_keys/version/{version}", device, (*Server).putRoomKeysVersion},
+	{"DELETE /_matrix/client/v3/room_keys/version/{version}", device, (*Server).deleteRoomKeysVersion},
+	{"GET /_matrix/client/v3/room_keys/keys", device, (*Server).getRoomKeys},
+	{"PUT /_matrix/client/v3/room_keys/keys", device, (*Server).putRoomKeys},
+	{"DELETE /_matrix/client/v3/room_keys/keys", device, (*Server).deleteRoomKeys},
+	{"GET /_matrix/client/v3/room_keys/keys/{roomID}", device, (*Server).getRoomKeysByRoomId},
+	{"PUT /_matrix/client/v3/room_keys/keys/{roomID}", device, (*Server).putRoomKeysByRoomId},
+	{"DELETE /_matrix/client/v3/room_keys/keys/{roomID}", device, (*Server).deleteRoomKeysByRoomId},
+	{"GET /_matrix/client/v3/room_keys/keys/{roomID}/{sessionID}", device, (*Server).getRoomKeyBySessionId},
+	{"PUT /_matrix/client/v3/room_keys/keys/{roomID}/{sessionID}", device, (*Server).putRoomKeyBySessionId},
+	{"DELETE /_matrix/client/v3/room_keys/keys/{roomID}/{sessionID}", device, (*Server).deleteRoomKeyBySessionId},
 }
 
 // oldPrefixes are the paths whose endpoints have an older name.
