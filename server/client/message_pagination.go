@@ -50,21 +50,34 @@ func (s *Server) getRoomEvents(w http.ResponseWriter, r *http.Request, who sessi
 	return api.WriteJSON(w, page)
 }
 
-func (s *Server) readMessages(r *http.Request, who session) (req messagesRequest, err error) {
-	req = messagesRequest{who: who, limit: 10}
+func (s *Server) readMessages(r *http.Request, who session) (messagesRequest, error) {
+	q := r.URL.Query()
+	if q.Get("dir") == "" {
+		return messagesRequest{}, api.MissingParam("dir")
+	}
+	req, err := readPage(r, who, q.Get("dir"))
+	if err != nil {
+		return req, err
+	}
+	if req.filter, err = ParseRoomEventFilter([]byte(q.Get("filter"))); err != nil {
+		return req, err
+	}
+	req.limit = min(req.filter.Most(req.limit, maxPage), req.limit)
+	return req, nil
+}
+
+// readPage reads the parameters that all endpoints with pages of events have.
+//
+// Spec: APP Pagination.
+func readPage(r *http.Request, who session, dir string) (req messagesRequest, err error) {
+	req = messagesRequest{who: who, limit: 10, back: dir == "b"}
+	if dir != "b" && dir != "f" {
+		return req, api.ErrInvalidParam.Because("dir must be b or f")
+	}
 	if req.room, err = pathRoom(r); err != nil {
 		return req, err
 	}
 	q := r.URL.Query()
-	switch q.Get("dir") {
-	case "b":
-		req.back = true
-	case "f":
-	case "":
-		return req, api.MissingParam("dir")
-	default:
-		return req, api.ErrInvalidParam.Because("dir must be b or f")
-	}
 	for name, token := range map[string]**streamToken{"from": &req.from, "to": &req.to} {
 		if text := q.Get(name); text != "" {
 			t, err := parseToken(name, text)
@@ -74,16 +87,35 @@ func (s *Server) readMessages(r *http.Request, who session) (req messagesRequest
 			*token = &t
 		}
 	}
-	if req.filter, err = ParseRoomEventFilter([]byte(q.Get("filter"))); err != nil {
-		return req, err
-	}
 	if text := q.Get("limit"); text != "" {
 		if req.limit, err = strconv.Atoi(text); err != nil || req.limit < 0 {
 			return req, api.ErrInvalidParam.Because("limit must be a number that is not negative")
 		}
 	}
-	req.limit = min(req.filter.Most(req.limit, maxPage), req.limit, maxPage)
+	req.limit = min(req.limit, maxPage)
 	return req, nil
+}
+
+// before says whether an event lies before the token that begins the page.
+func (req *messagesRequest) before(pos store.Position) bool {
+	switch {
+	case req.from == nil:
+		return false
+	case req.back:
+		return pos > req.from.pos
+	}
+	return pos <= req.from.pos
+}
+
+// beyond says whether an event lies behind the token that ends the page.
+func (req *messagesRequest) beyond(pos store.Position) bool {
+	switch {
+	case req.to == nil:
+		return false
+	case req.back:
+		return pos <= req.to.pos
+	}
+	return pos > req.to.pos
 }
 
 // historyPage reads a page.
@@ -122,7 +154,7 @@ func (p *pager) read() error {
 	looked := 0
 	step := func(ev *store.StoredEvent) (bool, error) {
 		pos := ev.Num.Position()
-		if pos > p.view.upto && !p.req.back || p.beyond(pos) {
+		if pos > p.view.upto && !p.req.back || p.req.beyond(pos) {
 			return false, nil
 		}
 		if len(p.events) >= p.req.limit || looked >= maxLookedAt {
@@ -163,17 +195,6 @@ func (p *pager) start() store.Position {
 		return p.view.upto
 	}
 	return 0
-}
-
-// beyond says whether an event lies behind the token that ends the walk.
-func (p *pager) beyond(pos store.Position) bool {
-	switch {
-	case p.req.to == nil:
-		return false
-	case p.req.back:
-		return pos <= p.req.to.pos
-	}
-	return pos > p.req.to.pos
 }
 
 // page formats what was read.

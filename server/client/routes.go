@@ -128,6 +128,9 @@ var roomRoutes = []route{
 
 	{"GET /_matrix/client/v3/rooms/{roomID}/messages", device, (*Server).getRoomEvents},
 	{"GET /_matrix/client/v3/rooms/{roomID}/event/{eventID}", device, (*Server).getOneRoomEvent},
+	{"GET /_matrix/client/v1/rooms/{roomID}/relations/{eventID}", device, (*Server).getRelatingEvents},
+	{"GET /_matrix/client/v1/rooms/{roomID}/relations/{eventID}/{relType}", device, (*Server).getRelatingEventsWithRelType},
+	{"GET /_matrix/client/v1/rooms/{roomID}/relations/{eventID}/{relType}/{eventType}", device, (*Server).getRelatingEventsWithRelTypeAndEventType},
 	{"GET /_matrix/client/v3/rooms/{roomID}/members", device, (*Server).getMembersByRoom},
 	{"GET /_matrix/client/v3/rooms/{roomID}/joined_members", device, (*Server).getJoinedMembersByRoom},
 }

@@ -20,7 +20,7 @@ type syncRequest struct {
 	since      streamToken
 	initial    bool // everything, not what is new behind since
 	fullState  bool
-	stateAfter bool
+	stateAfter string // the name of the section for the state behind the timeline; "": before it
 	timeout    time.Duration
 }
 
@@ -78,12 +78,14 @@ func (s *Server) readSync(r *http.Request, who session) (syncRequest, error) {
 	if req.fullState, err = queryBool(q.Get("full_state"), "full_state"); err != nil {
 		return req, err
 	}
-	for _, name := range []string{"use_state_after", "org.matrix.msc4222.use_state_after"} {
-		asked, err := queryBool(q.Get(name), name)
+	for _, prefix := range []string{"org.matrix.msc4222.", ""} { // MSC4222, before it was in the specification
+		asked, err := queryBool(q.Get(prefix+"use_state_after"), prefix+"use_state_after")
 		if err != nil {
 			return req, err
 		}
-		req.stateAfter = req.stateAfter || asked
+		if asked {
+			req.stateAfter = prefix + "state_after"
+		}
 	}
 	if text := q.Get("timeout"); text != "" {
 		ms, err := strconv.ParseInt(text, 10, 64)

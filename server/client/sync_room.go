@@ -264,11 +264,12 @@ func (rs *roomSync) write() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := `,"state":{"events":[`
-	if rs.req.stateAfter {
-		name = `,"state_after":{"events":[`
+	name := rs.req.stateAfter
+	if name == "" {
+		name = "state"
 	}
-	return append(b[:len(b)-1], name...), nil
+	b = append(append(b[:len(b)-1], `,"`...), name...)
+	return append(b, `":{"events":[`...), nil
 }
 
 // formatState formats a part of the state section in a View of its own.

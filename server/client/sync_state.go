@@ -23,7 +23,7 @@ type roomSummary struct {
 // it whom the timeline needs.
 func (rs *roomSync) collectState() error {
 	to := rs.before
-	if rs.req.stateAfter {
+	if rs.req.stateAfter != "" {
 		to = rs.after
 	}
 	var from store.SnapshotID
@@ -149,7 +149,7 @@ func (rs *roomSync) summarize() error {
 		return nil
 	}
 	at := rs.before
-	if rs.req.stateAfter {
+	if rs.req.stateAfter != "" {
 		at = rs.after
 	}
 	for _, user := range rs.entry.Summary.Heroes {
