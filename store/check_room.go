@@ -78,7 +78,7 @@ func (c *checker) checkMembership(user UserNum, m LocalMembership) {
 // to the events that they name.
 func checkRoomRecords(c *checker) error {
 	exists := func(room uint32, num EventNum) bool {
-		return c.get(bucketEvent, eventKey(RoomNum(room), num)) != nil
+		return c.hasEvent(RoomNum(room), num)
 	}
 	return errors.Join(
 		c.eachOf(bucketRoom, roomRelation, func(room uint32, rest, _ []byte) {

@@ -225,7 +225,7 @@ func findTestRoom(tx *Tx, creator matrix.UserID) (*testRoom, error) {
 		key, err := tx.SigningKey()
 		r = &testRoom{
 			id: tx.RoomID(m.Room), num: m.Room, version: head.Version, key: key, creator: creator,
-			time: 1_790_000_000_000 + int64(tx.Position())*1234,
+			time: roomTime(tx),
 		}
 		return false, err
 	})

@@ -91,22 +91,16 @@ func (tx *Tx) PutEvent(room RoomNum, num EventNum, ev NewEvent) error {
 	if err := tx.put(bucketID, eventIDKey(id), packEventPlace(room, num)); err != nil {
 		return err
 	}
-	if ev.Txn.ID != "" {
-		if err := tx.putTxn(room, ev.Txn, num); err != nil {
-			return err
-		}
-	}
 	if num.Aside() {
 		return nil
 	}
-	return tx.announce(room, sender, num)
+	return tx.announce(room, num, ev.Txn)
 }
 
-// announce gives a timeline event its entry in the stream and wakes those
-// local users who may see it.
-func (tx *Tx) announce(room RoomNum, sender UserNum, num EventNum) error {
-	err := tx.putChange(num.Position(), Change{Kind: streamEvent, Room: room, User: sender, Event: num})
-	if err != nil {
+// announce gives a timeline event its place in the order of its room and wakes
+// those local users who may see it.
+func (tx *Tx) announce(room RoomNum, num EventNum, txn TxnID) error {
+	if err := tx.put(bucketEvent, eventKey(room, num), txn.hash()); err != nil {
 		return err
 	}
 	return tx.LocalMembers(room, func(user UserNum, m matrix.Membership) (bool, error) {
@@ -119,9 +113,9 @@ func (tx *Tx) announce(room RoomNum, sender UserNum, num EventNum) error {
 
 // Event returns a room's event. The error wraps ErrNotFound if there is none.
 func (tx *Tx) Event(room RoomNum, num EventNum) (*StoredEvent, error) {
-	v := tx.get(bucketEvent, eventKey(room, num))
-	if v == nil {
-		return nil, fmt.Errorf("event %d of room %d: %w", num, room, ErrNotFound)
+	v, err := tx.eventRecord(room, num)
+	if err != nil {
+		return nil, err
 	}
 	return tx.readEvent(room, num, v)
 }
@@ -135,9 +129,9 @@ func (tx *Tx) EventID(room RoomNum, num EventNum) (matrix.EventID, error) {
 
 // eventHead reads all of an event's record but the body.
 func (tx *Tx) eventHead(room RoomNum, num EventNum) (*StoredEvent, matrix.EventID, error) {
-	v := tx.get(bucketEvent, eventKey(room, num))
-	if v == nil {
-		return nil, "", fmt.Errorf("event %d of room %d: %w", num, room, ErrNotFound)
+	v, err := tx.eventRecord(room, num)
+	if err != nil {
+		return nil, "", err
 	}
 	facts, err := tx.facts(room)
 	if err != nil {
@@ -179,11 +173,11 @@ func (tx *Tx) TimelineBack(room RoomNum, before EventNum, fn func(*StoredEvent) 
 
 // eachEvent reads the timeline events that a scan comes by.
 func (tx *Tx) eachEvent(room RoomNum, fn func(*StoredEvent) (bool, error)) func(key, v []byte) (bool, error) {
-	return func(key, v []byte) (bool, error) {
+	return func(key, _ []byte) (bool, error) {
 		if len(key) != 8 {
 			return false, fmt.Errorf("timeline key of room %d: %w", room, ErrDamaged)
 		}
-		ev, err := tx.readEvent(room, timelineNum(Position(u64(key))), v)
+		ev, err := tx.Event(room, timelineNum(Position(u64(key))))
 		if err != nil {
 			return false, err
 		}
@@ -243,7 +237,8 @@ func regionKey(room RoomNum, region byte) []byte {
 	return append(appendU32(make([]byte, 0, 13), uint32(room)), region)
 }
 
-// eventKey is where an event stands in bucket event.
+// eventKey is where an event stands in bucket event: the record of an event
+// aside, and the place in its room of one in the timeline.
 func eventKey(room RoomNum, num EventNum) []byte {
 	region := byte(regionTimeline)
 	if num.Aside() {

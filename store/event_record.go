@@ -9,7 +9,8 @@ import (
 	"hearth/state/matrix"
 )
 
-// The flags that begin an event record. The record goes on with the sender's
+// The flags that begin an event record, which stands in bucket event for an
+// event aside, and in the stream for one of a timeline. The record goes on with the sender's
 // number and the snapshots before and after, then what the flags announce, in
 // the order of the flags, then the event's ID and its packed body (body.go).
 const (
@@ -21,19 +22,52 @@ const (
 	eventTextID                 // the ID is a string; else it is the 32 bytes of its hash
 )
 
+// asideFill is how full a write that stores events aside leaves the pages it
+// splits: they come in long runs, as the state of a room that we join.
+const asideFill = 0.95
+
 // writeEvent stores the record of an event under its number.
 func (tx *Tx) writeEvent(ev *StoredEvent) error {
-	v, err := tx.store.bodies.pack(packEventHead(ev), ev.JSON(), tx.RoomID(ev.RoomNum))
+	var v []byte
+	if !ev.Num.Aside() {
+		v = binary.AppendUvarint([]byte{streamEvent}, uint64(ev.RoomNum))
+	}
+	v, err := tx.store.bodies.pack(appendEventHead(v, ev), ev.JSON(), tx.RoomID(ev.RoomNum))
 	if err != nil {
 		return fmt.Errorf("put %s: %w", ev.ID, err)
 	}
-	return tx.put(bucketEvent, eventKey(ev.RoomNum, ev.Num), v)
+	if ev.Num.Aside() {
+		tx.in(bucketEvent).FillPercent = asideFill
+		return tx.put(bucketEvent, eventKey(ev.RoomNum, ev.Num), v)
+	}
+	return tx.put(bucketStream, appendU64(nil, uint64(ev.Num.Position())), v)
 }
 
-// packEventHead writes all of a record but the body.
-func packEventHead(ev *StoredEvent) []byte {
+// eventRecord returns the record of an event, which aliases the file. The error
+// wraps ErrNotFound if there is none.
+func (tx *Tx) eventRecord(room RoomNum, num EventNum) ([]byte, error) {
+	if num.Aside() {
+		if v := tx.get(bucketEvent, eventKey(room, num)); v != nil {
+			return v, nil
+		}
+	} else {
+		r := reader{b: tx.get(bucketStream, appendU64(nil, uint64(num.Position())))}
+		if kind := r.byte(); kind == streamEvent && RoomNum(r.uvarint()) == room && r.err == nil {
+			return r.b, nil
+		}
+	}
+	return nil, fmt.Errorf("event %d of room %d: %w", num, room, ErrNotFound)
+}
+
+// hasEvent says whether there is a record of that number in the room.
+func (tx *Tx) hasEvent(room RoomNum, num EventNum) bool {
+	_, err := tx.eventRecord(room, num)
+	return err == nil
+}
+
+// appendEventHead writes all of a record but the body.
+func appendEventHead(v []byte, ev *StoredEvent) []byte {
 	hash, hashed := hashOfID(ev.Version, ev.ID)
-	v := make([]byte, 0, 128)
 	v = binary.AppendUvarint(v, bitIf(ev.HasSlot, eventHasSlot)|
 		bitIf(ev.RedactedBy != 0, eventRedacted)|
 		bitIf(ev.Txn.ID != "", eventHasTxn)|
@@ -88,7 +122,7 @@ func (tx *Tx) readEvent(room RoomNum, num EventNum, v []byte) (*StoredEvent, err
 	return ev, nil
 }
 
-// readHead reads what packEventHead wrote and returns the event's ID.
+// readHead reads what appendEventHead wrote and returns the event's ID.
 func (ev *StoredEvent) readHead(r *reader, version *matrix.Version) matrix.EventID {
 	flags := r.uvarint()
 	ev.SenderNum = UserNum(r.uvarint())

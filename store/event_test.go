@@ -192,31 +192,43 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-// The room remembers a bounded number of transactions, the newest.
-func TestTxnsAreBounded(t *testing.T) {
+// A transaction is found among a bounded number of a room's newest events.
+func TestTxnReach(t *testing.T) {
 	s := openTest(t)
 	r := putTestRoom(t, s, "12", alice)
-	const sent = txnsKept + 10
 	txn := func(i int) TxnID { return TxnID{User: 1, Device: "D", Endpoint: "send", ID: fmt.Sprint(i)} }
-	nums := make([]EventNum, sent)
-	update(t, s, func(tx *Tx) (err error) {
-		for i := range sent {
-			if nums[i], err = r.send(tx, alice, `{}`, txn(i)); err != nil {
-				return err
+	var first, second EventNum
+	send := func(n int) {
+		update(t, s, func(tx *Tx) (err error) {
+			for range n {
+				if _, err = r.send(tx, alice, `{}`, TxnID{}); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
-	view(t, s, func(tx *Tx) error {
-		for i := range sent {
+			return nil
+		})
+	}
+	find := func(i int, want EventNum, known bool) {
+		t.Helper()
+		view(t, s, func(tx *Tx) error {
 			num, ok, err := tx.TxnEvent(r.num, txn(i))
-			if err != nil {
-				return err
+			if num != want || ok != known {
+				t.Errorf("transaction %d: event %d %t, want %d %t", i, num, ok, want, known)
 			}
-			if kept := i >= sent-txnsKept; ok != kept || kept && num != nums[i] {
-				t.Errorf("transaction %d: event %d %t, want %d %t", i, num, ok, nums[i], kept)
-			}
+			return err
+		})
+	}
+	update(t, s, func(tx *Tx) (err error) {
+		if first, err = r.send(tx, alice, `{}`, txn(1)); err != nil {
+			return err
 		}
-		return nil
+		second, err = r.send(tx, alice, `{}`, txn(2))
+		return err
 	})
+	send(txnReach - 2)
+	find(1, first, true)
+	send(1)
+	find(1, 0, false)
+	find(2, second, true)
+	find(3, 0, false)
 }

@@ -27,7 +27,7 @@ func newTestRoom(tx *Tx, version string, members ...matrix.UserID) (*testRoom, e
 	if !ok {
 		return nil, fmt.Errorf("no version %s", version)
 	}
-	r := &testRoom{version: v, creator: members[0], time: 1_790_000_000_000}
+	r := &testRoom{version: v, creator: members[0], time: roomTime(tx)}
 	if !v.RoomIDIsHash {
 		r.id = matrix.RoomID(fmt.Sprintf("!room%d:%s", tx.Position(), testServer))
 	}
@@ -50,6 +50,10 @@ func newTestRoom(tx *Tx, version string, members ...matrix.UserID) (*testRoom, e
 	_, err = r.putState(tx, r.creator, "m.room.join_rules", "", `{"join_rule":"invite"}`)
 	return r, err
 }
+
+// roomTime is when the events of a room begin: no two rooms at the same time,
+// or their create events might be the same.
+func roomTime(tx *Tx) int64 { return 1_790_000_000_000 + int64(tx.Position())*1234 }
 
 // member changes a local user's membership.
 func (r *testRoom) member(tx *Tx, user matrix.UserID, m matrix.Membership) (EventNum, error) {

@@ -116,11 +116,32 @@ func (s *Store) begin() error {
 	})
 }
 
+// flatten brings the list of buckets back onto one page. Small buckets are
+// kept inside that list; once they have grown out of it, bbolt leaves it spread
+// over pages of which every commit would have to write three in place of one.
+func flatten(btx *bolt.Tx) error {
+	list := btx.Cursor().Bucket()
+	page, err := btx.Page(int(list.Root()))
+	if err != nil || page == nil || page.Type != "branch" {
+		return err
+	}
+	for _, traits := range bucketTraits { // what is deleted from is merged with its neighbour
+		beside := []byte(traits.name + "-")
+		if _, err := btx.CreateBucket(beside); err != nil {
+			return fmt.Errorf("flatten: %w", err)
+		}
+		if err := btx.DeleteBucket(beside); err != nil {
+			return fmt.Errorf("flatten: %w", err)
+		}
+	}
+	return nil
+}
+
 // prepare makes a new file's buckets, checks whose file an old one is, and
 // upgrades it. A file that is as it should be is not written.
 func (s *Store) prepare(btx *bolt.Tx) error {
 	if btx.Bucket([]byte(bucketTraits[bucketMeta].name)) != nil {
-		return s.recognise(&Tx{store: s, bolt: btx})
+		return errors.Join(s.recognise(&Tx{store: s, bolt: btx}), flatten(btx))
 	}
 	for _, traits := range bucketTraits {
 		if _, err := btx.CreateBucket([]byte(traits.name)); err != nil {

@@ -74,7 +74,7 @@ func (c *checker) checkSlotsOf(room RoomNum, part int, given uint32) error {
 func checkSnapshots(c *checker) error {
 	return c.eachStateRoom(func(room RoomNum, counter stateCounters) error {
 		return c.checkRecords(room, counter, func(num EventNum) bool {
-			return c.get(bucketEvent, eventKey(room, num)) != nil
+			return c.hasEvent(room, num)
 		})
 	})
 }
