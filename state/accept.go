@@ -70,15 +70,17 @@ func (a *acceptance) run() (Verdict, error) {
 		return a.begin()
 	}
 	verdict, err := a.look()
-	if verdict != 0 || err != nil {
+	if verdict == Known || err != nil {
 		return verdict, err
 	}
-	before, err := a.before()
+	before, err := a.before() // of a rejected event too: others may stand on it
 	if err != nil {
 		return 0, err
 	}
-	if verdict, err = a.judge(before); err != nil {
-		return 0, err
+	if verdict == 0 {
+		if verdict, err = a.judge(before); err != nil {
+			return 0, err
+		}
 	}
 	if verdict != Accepted {
 		return verdict, a.setAside(before, verdict)
@@ -151,9 +153,6 @@ func (a *acceptance) look() (verdict Verdict, err error) {
 		}
 		return nil
 	})
-	if err == nil && verdict == Rejected { // it needs no state before it
-		err = a.setAside(a.head.Current, Rejected)
-	}
 	return verdict, err
 }
 
