@@ -286,8 +286,8 @@ func topicContent(topic string) jsontext.Value {
 }
 
 func (rm *room) addInvites(c Creation) error {
-	for _, user := range c.Invite {
-		if user == c.Creator {
+	for i, user := range c.Invite {
+		if user == c.Creator || slices.Contains(c.Invite[:i], user) {
 			continue
 		}
 		content := memberContent{Membership: matrix.Invite, Direct: c.Direct}

@@ -2,7 +2,9 @@ package state
 
 import (
 	"context"
+	"errors"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/state/matrix"
@@ -115,9 +117,41 @@ func (r *Rooms) checkInvitee(user matrix.UserID) error {
 	return nil
 }
 
+// checkBlocking refuses an invite to a local user who wants none.
+func (rm *room) checkBlocking(user matrix.UserID) error {
+	blocks, err := BlocksInvites(rm.tx, rm.tx.UserNum(user))
+	if err == nil && blocks {
+		err = refuse(ErrInviteBlocked, "%s does not accept invites", user)
+	}
+	return err
+}
+
+// BlocksInvites says whether a local user has said that he wants no invites.
+// Spec: CS Invite permission.
+func BlocksInvites(tx *store.Tx, user store.UserNum) (bool, error) {
+	data, err := tx.AccountData(user, 0, "m.invite_permission_config")
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	var config struct {
+		Action jsontext.Value `json:"default_action"`
+	}
+	// "A missing, invalid or unsupported value means that the user wants to
+	// receive invites as normal."
+	return json.Unmarshal(data.Content, &config) == nil && string(config.Action) == `"block"`, nil
+}
+
 // addMember adds a member event; joins, knocks and invites carry the target's
 // profile where it is known here.
 func (rm *room) addMember(sender, target matrix.UserID, content memberContent) (*store.StoredEvent, error) {
+	if content.Membership == matrix.Invite {
+		if err := rm.checkBlocking(target); err != nil {
+			return nil, err
+		}
+	}
 	switch content.Membership {
 	case matrix.Join, matrix.Invite, matrix.Knock:
 		if rm.rooms.isLocal(target) {

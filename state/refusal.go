@@ -25,6 +25,8 @@ var (
 	ErrDuplicateAnnotation = errors.New("duplicate annotation")
 	// ErrAliasInUse: the alias leads to a room already.
 	ErrAliasInUse = errors.New("alias in use")
+	// ErrInviteBlocked: the user wants no invites.
+	ErrInviteBlocked = errors.New("invite blocked")
 	// ErrUnableToGrantJoin: the room is restricted and no user here may let people in.
 	ErrUnableToGrantJoin = errors.New("unable to grant join")
 )

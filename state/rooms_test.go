@@ -286,6 +286,96 @@ func TestMembership(t *testing.T) {
 	}))
 }
 
+// A user who blocks invites gets none by any way, and the room that was to be made
+// with him is not made.
+func TestInviteBlocked(t *testing.T) {
+	h := newHouse(t)
+	room := h.create(Creation{Creator: alice, Preset: PresetPrivate})
+	config := func(content string) {
+		t.Helper()
+		h.must(h.store.Update(context.Background(), func(tx *store.Tx) error {
+			num, err := tx.PutUserNum(bob)
+			if err != nil {
+				return err
+			}
+			return tx.PutAccountData(num, store.AccountData{Type: "m.invite_permission_config", Content: []byte(content)})
+		}))
+	}
+	config(`{"default_action":"block"}`)
+	if err := h.change(room, alice, bob, matrix.Invite); !errors.Is(err, ErrInviteBlocked) {
+		t.Errorf("invite: %v", err)
+	}
+	if _, err := h.set(room, alice, "m.room.member", string(bob), `{"membership":"invite"}`); !errors.Is(err, ErrInviteBlocked) {
+		t.Errorf("invite as state: %v", err)
+	}
+	if _, err := h.set(room, alice, "m.room.member", "@eve:elsewhere.example", `{"membership":"invite"}`); !errors.Is(err, ErrForbidden) {
+		t.Errorf("invite to another server as state: %v", err)
+	}
+	before := h.store.Position()
+	if _, err := h.rooms.Create(context.Background(), Creation{Creator: alice, Preset: PresetPrivate, Invite: []matrix.UserID{bob}}); !errors.Is(err, ErrInviteBlocked) {
+		t.Errorf("create: %v", err)
+	}
+	if h.store.Position() != before {
+		t.Error("a room was made")
+	}
+	for _, content := range []string{`{}`, `{"default_action":"unknown"}`, `{"default_action":7}`} {
+		config(content)
+		h.must(h.change(room, alice, bob, matrix.Invite))
+	}
+}
+
+func TestInviteTwiceAtCreation(t *testing.T) {
+	h := newHouse(t)
+	room := h.create(Creation{Creator: alice, Preset: PresetPrivate, Invite: []matrix.UserID{bob, alice, bob}})
+	if got := h.timeline(room); len(got) != 7 {
+		t.Errorf("events are %v", got)
+	}
+}
+
+// How far users reach: the stranger, who is in, who left, and who forgot the room.
+func TestReach(t *testing.T) {
+	h := newHouse(t)
+	room := h.create(Creation{Creator: alice, Preset: PresetPublic})
+	h.must(h.join(room, bob))
+	h.must(h.rooms.Leave(context.Background(), room, bob, ""))
+	left := h.store.Position()
+	h.send(room, alice, "m.room.message", `{"body":"later"}`)
+	reach := func(user matrix.UserID) string {
+		var text string
+		h.must(h.store.View(func(tx *store.Tx) error {
+			num, head, err := Head(tx, room)
+			if err != nil {
+				return err
+			}
+			viewer, err := NewViewer(tx, num, user)
+			if err != nil {
+				return err
+			}
+			last, ok, err := viewer.Reach(head)
+			text = fmt.Sprint(ok, last)
+			return err
+		}))
+		return text
+	}
+	want := func(user matrix.UserID, want string) {
+		t.Helper()
+		if got := reach(user); got != want {
+			t.Errorf("%s reaches %s, want %s", user, got, want)
+		}
+	}
+	want(alice, "true 0")
+	want(bob, fmt.Sprint(true, left))
+	want(carol, "false 0")
+	h.must(h.change(room, alice, bob, matrix.Ban))
+	want(bob, fmt.Sprint(true, left))
+	h.must(h.store.Update(context.Background(), func(tx *store.Tx) error { return tx.ForgetRoom(tx.UserNum(bob), tx.RoomNum(room)) }))
+	want(bob, fmt.Sprint(false, left))
+	_, err := h.set(room, alice, "m.room.history_visibility", "", `{"history_visibility":"world_readable"}`)
+	h.must(err)
+	want(bob, "true 0")
+	want(carol, "true 0")
+}
+
 func TestRestrictedJoin(t *testing.T) {
 	h := newHouse(t)
 	club := h.create(Creation{Creator: alice, Preset: PresetPublic})

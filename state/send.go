@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -80,13 +83,29 @@ func (rm *room) checkDraft(draft matrix.Draft) error {
 	if draft.Type == "m.room.create" {
 		return refuse(ErrForbidden, "A room has one m.room.create event, which it began with")
 	}
+	if draft.Type == "m.room.member" && draft.StateKey != nil {
+		return rm.checkMember(draft)
+	}
 	if joined, err := rm.membership(draft.Sender); err != nil || joined == matrix.Join {
 		return errors.Join(err, rm.checkRelation(draft))
 	}
-	if draft.Type == "m.room.member" {
-		return nil // the auth rules say who may invite, join, knock and leave
-	}
 	return refuse(ErrForbidden, "You are not in the room %s", rm.id)
+}
+
+// checkMember holds an invite to what holds for invites by their own endpoint.
+// The auth rules say who may invite, join, knock and leave.
+func (rm *room) checkMember(draft matrix.Draft) error {
+	var content struct {
+		Membership jsontext.Value `json:"membership"`
+	}
+	user, err := matrix.ParseUserID(*draft.StateKey)
+	if err != nil || json.Unmarshal(draft.Content, &content) != nil || string(content.Membership) != `"invite"` {
+		return nil
+	}
+	if err := rm.rooms.checkInvitee(user); err != nil {
+		return err
+	}
+	return rm.checkBlocking(user)
 }
 
 // checkRelation refuses a second equal reaction, and a thread on an event that

@@ -34,23 +34,20 @@ func NewViewer(tx *store.Tx, room store.RoomNum, user matrix.UserID) (*Viewer, e
 	return &Viewer{tx: tx, room: room, user: user, member: member, seen: make(map[store.SnapshotID]sight)}, nil
 }
 
-// MayRead says whether the user may ask for the room's history or state at
-// all: who is or was joined may, and everybody where it is world readable now.
-func (v *Viewer) MayRead(head store.Head) (bool, error) {
-	if v.member.Joined != 0 {
-		return true, nil
+// Reach says how far the user may ask for the room's history and state: ok is
+// false where he may not at all, and last is the position behind which he sees
+// nothing, 0 for no end. Who is joined reads on, and so does everybody where it is
+// world readable now; who was joined reads up to when he left, until he forgets
+// the room.
+func (v *Viewer) Reach(head store.Head) (last store.Position, ok bool, err error) {
+	if v.member.Membership == matrix.Join {
+		return 0, true, nil
 	}
 	now, err := v.at(head.Current)
-	return now.visibility == "world_readable", err
-}
-
-// Last returns the position behind which the user sees nothing: where he was
-// joined last, when he is no longer; 0 while he is in the room or never was.
-func (v *Viewer) Last() store.Position {
-	if v.member.Membership == matrix.Join {
-		return 0
+	if err != nil || now.visibility == "world_readable" {
+		return 0, err == nil, err
 	}
-	return v.member.Left
+	return v.member.Left, v.member.Joined != 0 && !v.member.Forgotten, nil
 }
 
 // Sees says whether the user may see an event. Spec: CS Room History

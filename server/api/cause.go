@@ -65,6 +65,7 @@ var refusals = []refusal{
 	{state.ErrInvalidRoomState, ErrInvalidRoomState},
 	{state.ErrDuplicateAnnotation, ErrDuplicateAnnotation},
 	{state.ErrAliasInUse, ErrRoomInUse},
+	{state.ErrInviteBlocked, ErrInviteBlocked},
 	{state.ErrUnableToGrantJoin, ErrUnableToGrantJoin},
 }
 

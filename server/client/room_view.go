@@ -40,18 +40,14 @@ func (s *Server) roomView(tx *store.Tx, id matrix.RoomID, who session) (*roomVie
 	if v.format, err = s.formatter(tx, num, who); err != nil {
 		return nil, err
 	}
-	may, err := v.format.viewer.MayRead(head)
+	last, may, err := v.format.viewer.Reach(head)
 	if err != nil {
 		return nil, err
 	}
-	member, known, err := tx.LocalMembership(who.num, num)
-	if err != nil {
-		return nil, err
-	}
-	if !may || known && member.Forgotten {
+	if !may {
 		return nil, errNotMember
 	}
-	if last := v.format.viewer.Last(); last != 0 {
+	if last != 0 {
 		v.upto = last
 		if v.state, err = tx.CurrentAt(num, last); err != nil {
 			return nil, err
