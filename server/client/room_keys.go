@@ -16,7 +16,7 @@ import (
 
 // Bounds of the keys of a backup.
 const (
-	maxRoomKeysBytes = 4 << 20  // one upload; clients send some 100 keys at a time
+	maxRoomKeysBytes = 2 << 20  // one upload; clients send some 100 keys at a time
 	maxRoomKeyBytes  = 32 << 10 // the encrypted data of one key
 	maxRoomKeys      = 100      // in one write or View
 )
