@@ -89,7 +89,7 @@ func (r *Rooms) begin(tx *store.Tx, version *matrix.Version, c Creation) (*room,
 	if !version.RoomIDIsHash {
 		draft.Room = matrix.RoomID("!" + rand.Text() + ":" + string(r.server))
 	}
-	ev, err := draft.Build(version, matrix.Placing{Depth: 1}, r.server, r.key)
+	ev, err := r.buildCreate(tx, version, draft)
 	if err != nil {
 		return nil, fmt.Errorf("create a room: %w", err)
 	}
@@ -107,6 +107,19 @@ func (r *Rooms) begin(tx *store.Tx, version *matrix.Version, c Creation) (*room,
 	}
 	_, err = rm.append(ev, 0, store.TxnID{})
 	return rm, err
+}
+
+// buildCreate builds the m.room.create event. Where its hash is the room's ID, a
+// second equal room of the same millisecond would be the same room: it is dated
+// a millisecond later.
+func (r *Rooms) buildCreate(tx *store.Tx, version *matrix.Version, draft matrix.Draft) (*matrix.Event, error) {
+	for {
+		ev, err := draft.Build(version, matrix.Placing{Depth: 1}, r.server, r.key)
+		if err != nil || tx.RoomNum(ev.Room) == 0 {
+			return ev, err
+		}
+		draft.OriginServerTS++
+	}
 }
 
 // createContent is the content of m.room.create: what the client gave, with
