@@ -121,10 +121,8 @@ var roomRoutes = []route{
 	{"PUT /_matrix/client/v3/rooms/{roomID}/send/{eventType}/{txnID}", device, (*Server).sendMessage},
 	{"PUT /_matrix/client/v3/rooms/{roomID}/redact/{eventID}/{txnID}", device, (*Server).redactEvent},
 	{"GET /_matrix/client/v3/rooms/{roomID}/state", device, (*Server).getRoomState},
-	{"GET /_matrix/client/v3/rooms/{roomID}/state/{eventType}", device, (*Server).getRoomStateWithKey},
-	{"PUT /_matrix/client/v3/rooms/{roomID}/state/{eventType}", active, (*Server).setRoomStateWithKey},
-	{"GET /_matrix/client/v3/rooms/{roomID}/state/{eventType}/{stateKey}", device, (*Server).getRoomStateWithKey},
-	{"PUT /_matrix/client/v3/rooms/{roomID}/state/{eventType}/{stateKey}", active, (*Server).setRoomStateWithKey},
+	{"GET /_matrix/client/v3/rooms/{roomID}/state/{eventType}/{stateKey?}", device, (*Server).getRoomStateWithKey},
+	{"PUT /_matrix/client/v3/rooms/{roomID}/state/{eventType}/{stateKey?}", active, (*Server).setRoomStateWithKey},
 
 	{"GET /_matrix/client/v3/rooms/{roomID}/messages", device, (*Server).getRoomEvents},
 	{"GET /_matrix/client/v3/rooms/{roomID}/event/{eventID}", device, (*Server).getOneRoomEvent},
