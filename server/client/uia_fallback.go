@@ -93,11 +93,16 @@ func (s *Server) submitFallbackPage(w http.ResponseWriter, r *http.Request, _ se
 }
 
 // fallbackSession returns the session of a fallback page, M_NOT_FOUND where there
-// is none that offers the stage.
+// is none that offers the stage. A stranger's session takes no password on a page:
+// whoever began it could send a link to it to a user of this server, who would see
+// the right address, and confirm with their password a deed that the stranger chose.
 func (s *Server) fallbackSession(r *http.Request) (*stageSession, error) {
 	st := s.stages.get(r.URL.Query().Get("session"), s.now())
 	if st == nil || !offers(st.flows, r.PathValue("type")) {
 		return nil, api.ErrNotFound.Because("This session has expired: begin again in your client")
+	}
+	if st.request.user == 0 && r.PathValue("type") == stagePassword {
+		return nil, api.ErrNotFound.Because("Give your password in your client, or log in first")
 	}
 	return st, nil
 }
