@@ -63,6 +63,11 @@ func (s *Server) session(r *http.Request, a access) (session, error) {
 		return session{}, api.ErrMissingToken
 	}
 	who, account, err := s.find(r, store.HashToken(token))
+	if errors.Is(err, api.ErrUnknownToken) { // a stranger: the token costs a look
+		if limited := s.limits.TakeIP(api.LimitRequest, api.ClientIP(r)); limited != nil {
+			return session{}, limited
+		}
+	}
 	if err != nil {
 		return session{}, err
 	}

@@ -90,3 +90,20 @@ func TestDeviceIsNoCrossSigningKey(t *testing.T) {
 		}
 	}
 }
+
+// A stranger who makes tokens up is held back like one who brings none.
+func TestUnknownTokensAreLimited(t *testing.T) {
+	s := newLimitedServer(t)
+	token := s.account(t, "alice", "secret")
+	limited := false
+	for range 250 {
+		w := s.do("GET", "/_matrix/client/v3/devices", "made-up", "")
+		limited = limited || w.Code == http.StatusTooManyRequests
+	}
+	if !limited {
+		t.Error("250 unknown tokens in a row were all looked up")
+	}
+	if w := s.do("GET", "/_matrix/client/v3/devices", token, ""); w.Code != http.StatusOK {
+		t.Errorf("a good token from the same address meanwhile: %d %s", w.Code, w.Body)
+	}
+}

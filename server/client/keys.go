@@ -252,6 +252,10 @@ func (s *Server) claimKeys(w http.ResponseWriter, r *http.Request, who session) 
 			claims = append(claims, keyClaim{user, device, algorithm})
 		}
 	}
+	claims, err := s.claimable(claims)
+	if err != nil {
+		return err
+	}
 	for len(claims) > 0 {
 		part := claims[:min(len(claims), maxClaims)]
 		claims = claims[len(part):]
@@ -266,6 +270,24 @@ func (s *Server) claimKeys(w http.ResponseWriter, r *http.Request, who session) 
 		}
 	}
 	return api.WriteJSON(w, answer)
+}
+
+// claimable returns the claims on devices that there are, so that nobody makes the
+// server write for others.
+func (s *Server) claimable(claims []keyClaim) (some []keyClaim, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		for _, c := range claims {
+			_, err := tx.Device(tx.UserNum(c.user), c.device)
+			if unlessNotFound(err) != nil {
+				return fmt.Errorf("device %s of %s: %w", c.device, c.user, err)
+			}
+			if err == nil {
+				some = append(some, c)
+			}
+		}
+		return nil
+	})
+	return some, err
 }
 
 // claim takes keys in one write. Where there is none, the key has no JSON.

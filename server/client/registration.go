@@ -118,6 +118,9 @@ type availableResponse struct {
 
 // checkUsernameAvailability answers GET /register/available.
 func (s *Server) checkUsernameAvailability(w http.ResponseWriter, r *http.Request, _ session) error {
+	if err := s.registrationAllowed(""); err != nil {
+		return err
+	}
 	query := r.URL.Query()
 	if !query.Has("username") {
 		return api.MissingParam("username")

@@ -13,8 +13,11 @@ import (
 // maxCreateBytes bounds the body of createRoom, which may hold many events.
 const maxCreateBytes = 1 << 20
 
-// maxInvites bounds how many users one createRoom may invite.
-const maxInvites = 200
+// Bounds of one createRoom, all of which is one write.
+const (
+	maxInvites = 200
+	maxInitial = 200 // events of initial_state
+)
 
 // createRoomRequest is the body of createRoom.
 type createRoomRequest struct {
@@ -51,6 +54,9 @@ func (s *Server) createRoom(w http.ResponseWriter, r *http.Request, who session)
 	if err := s.limits.Take(api.LimitCreateRoom, string(who.user)); err != nil {
 		return err
 	}
+	if err := s.limits.TakeN(api.LimitInvite, string(who.user), len(c.Invite)); err != nil {
+		return err
+	}
 	id, err := s.rooms.Create(r.Context(), c)
 	if err != nil {
 		return err
@@ -73,6 +79,8 @@ func (s *Server) creation(req createRoomRequest, who session) (state.Creation, e
 		return c, api.ErrThreePIDDenied.Because("This server cannot invite by address: invite by user ID")
 	case len(req.Invite) > maxInvites:
 		return c, api.ErrInvalidParam.Because("At most %d users can be invited at once", maxInvites)
+	case len(req.InitialState) > maxInitial:
+		return c, api.ErrInvalidParam.Because("initial_state may have %d events at most", maxInitial)
 	}
 	switch req.Preset {
 	case state.PresetPrivate, state.PresetTrusted, state.PresetPublic:

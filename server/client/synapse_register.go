@@ -104,6 +104,9 @@ func (s *Server) registerBySecret(w http.ResponseWriter, r *http.Request, _ sess
 	if req.Username == "" {
 		return api.MissingParam("username")
 	}
+	if len(req.DisplayName) > maxDisplayName {
+		return api.ErrInvalidParam.Because("displayname may have %d bytes at most", maxDisplayName)
+	}
 	user, err := s.newUserID(req.Username)
 	if err != nil {
 		return err
