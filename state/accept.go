@@ -135,15 +135,24 @@ func (a *acceptance) look() (verdict Verdict, err error) {
 		if err != nil {
 			return err
 		}
+		foreign := false
 		for _, id := range a.ev.PrevEvents {
-			num, ok := a.find(tx, id)
-			if !ok {
+			room, num, ok := tx.EventByID(id)
+			switch {
+			case !ok:
 				missing = append(missing, id)
+			case room != a.num:
+				foreign = true
+			case !slices.Contains(a.prev, num): // it may be named twice
+				a.prev = append(a.prev, num)
 			}
-			a.prev = append(a.prev, num)
 		}
 		if len(missing) > 0 {
 			return &MissingError{Event: a.ev.ID, Events: missing}
+		}
+		if foreign {
+			verdict = Rejected // no event stands in two rooms
+			return nil
 		}
 		a.linear = sameSet(a.prev, a.head.Extremities)
 		rejected := func(id matrix.EventID) bool { return cited.rejected[id] }
@@ -175,12 +184,12 @@ func (a *acceptance) cited(tx *store.Tx) (c citation, missing []matrix.EventID, 
 		ids = append(slices.Clone(ids), create.ID)
 	}
 	for _, id := range ids {
-		num, ok := a.find(tx, id)
+		room, num, ok := tx.EventByID(id)
 		if !ok {
 			missing = append(missing, id)
 			continue
 		}
-		ev, err := tx.Event(a.num, num)
+		ev, err := tx.Event(room, num) // the auth rules refuse one of another room
 		if err != nil {
 			return c, nil, err
 		}
@@ -190,57 +199,56 @@ func (a *acceptance) cited(tx *store.Tx) (c citation, missing []matrix.EventID, 
 	return c, missing, nil
 }
 
-// find returns the number of an event of this room.
-func (a *acceptance) find(tx *store.Tx, id matrix.EventID) (store.EventNum, bool) {
-	room, num, ok := tx.EventByID(id)
-	return num, ok && room == a.num
-}
-
 // before returns the state before the event: that behind its prev events,
-// resolved where they differ.
+// resolved where they differ. Behind none there is no state.
 func (a *acceptance) before() (store.SnapshotID, error) {
 	if a.linear {
 		return a.head.Current, nil
 	}
-	return a.meet(a.prev, nil, 0)
-}
-
-// meet returns the state where branches meet that end with the given events; own
-// is an event that is not stored yet and the state behind it.
-func (a *acceptance) meet(ends []store.EventNum, own *matrix.Event, behind store.SnapshotID) (store.SnapshotID, error) {
-	var snapshots []store.SnapshotID
-	err := a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
-		snapshots = snapshots[:0]
-		if own != nil {
-			snapshots = append(snapshots, behind)
-		}
-		for _, num := range ends {
-			snap, err := stateBehind(tx, a.num, num)
-			if err != nil {
-				return err
-			}
-			snapshots = append(snapshots, snap)
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
+	if len(a.prev) == 0 {
+		return 0, nil
 	}
-	var changes []store.StateChange
-	err = a.rooms.store.View(func(tx *store.Tx) error {
-		res := resolution{tx: tx, room: a.num, version: a.head.Version, own: own}
-		changes, err = res.resolve(snapshots)
-		return err
-	})
+	m := resolution{room: a.num, version: a.head.Version}
+	changes, err := a.meet(&m, a.prev)
 	if err != nil {
 		return 0, err
 	}
 	var met store.SnapshotID
 	err = a.rooms.store.Update(a.ctx, func(tx *store.Tx) (err error) {
-		met, err = tx.Derive(a.num, snapshots[0], changes...)
+		met, err = tx.Derive(a.num, m.snapshots[0], changes...)
 		return err
 	})
 	return met, err
+}
+
+// meet resolves the states that m has and those behind the given events. It
+// returns what makes the first of them the resolved one.
+func (a *acceptance) meet(m *resolution, ends []store.EventNum) (changes []store.StateChange, err error) {
+	given := m.snapshots
+	err = a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
+		m.snapshots = slices.Clone(given)
+		for _, num := range ends {
+			snap, err := stateBehind(tx, a.num, num)
+			if err != nil {
+				return err
+			}
+			m.snapshots = append(m.snapshots, snap)
+		}
+		if m.own == nil {
+			return nil
+		}
+		m.ownSlot, err = tx.PutSlot(a.num, m.own.Type, *m.own.StateKey)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = a.rooms.store.View(func(tx *store.Tx) error {
+		m.tx = tx
+		changes, err = m.resolve()
+		return err
+	})
+	return changes, err
 }
 
 // stateBehind returns the state behind an event on its own branch: the state
@@ -316,58 +324,43 @@ func (a *acceptance) setAside(before store.SnapshotID, verdict Verdict) error {
 	})
 }
 
-// take stores an accepted event and moves the room.
+// take stores an accepted event and moves the room. Of extremities that it does
+// not stand on the newest stay, as many as an event may name beside it; the others
+// keep their say by the current state, which is theirs.
 func (a *acceptance) take(before store.SnapshotID) error {
 	if a.linear {
-		return a.write(nil, before, 0, nil)
-	}
-	var num store.EventNum
-	var behind store.SnapshotID
-	err := a.rooms.store.Update(a.ctx, func(tx *store.Tx) (err error) {
-		if num, err = tx.NextEventNum(false); err != nil {
+		return a.write(func(rm *room) error {
+			_, err := rm.append(a.ev, before, store.TxnID{})
 			return err
-		}
-		behind = before
-		if !a.ev.IsState() {
-			return nil
-		}
-		slot, err := tx.PutSlot(a.num, a.ev.Type, *a.ev.StateKey)
-		if err != nil {
-			return err
-		}
-		behind, err = tx.Derive(a.num, before, store.StateChange{Slot: slot, Event: num})
-		return err
-	})
-	if err != nil {
-		return err
+		})
 	}
 	others := slices.DeleteFunc(slices.Clone(a.head.Extremities), func(n store.EventNum) bool { return slices.Contains(a.prev, n) })
-	current := behind
+	m := resolution{room: a.num, version: a.head.Version, snapshots: []store.SnapshotID{before}}
+	if a.ev.IsState() {
+		m.own = a.ev
+	}
+	if excess := len(others) - (maxPrevEvents - 1); excess > 0 {
+		others = others[excess:]
+		m.snapshots = append(m.snapshots, a.head.Current)
+	}
+	var changes []store.StateChange
 	if len(others) > 0 {
-		if current, err = a.meet(others, a.ev, behind); err != nil {
+		var err error
+		if changes, err = a.meet(&m, others); err != nil {
 			return err
 		}
 	}
-	return a.write(others, before, num, &current)
+	return a.write(func(rm *room) error { return rm.fork(a.ev, before, changes, others) })
 }
 
-// write stores the event as the newest of the timeline. num and current are
-// given where the room forks, and found in the write where it does not.
-func (a *acceptance) write(others []store.EventNum, before store.SnapshotID, num store.EventNum, current *store.SnapshotID) error {
+// write runs fn on the room, as it was when the event was looked at.
+func (a *acceptance) write(fn func(*room) error) error {
 	return a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
 		rm := &room{rooms: a.rooms, tx: tx, num: a.num, id: a.ev.Room, head: a.head}
 		rm.head.Extremities = slices.Clone(a.head.Extremities)
-		if current == nil {
-			if _, err := rm.append(a.ev, before, store.TxnID{}); err != nil {
-				return err
-			}
-			return rm.close()
-		}
-		if err := rm.insert(a.ev, num, before, *current, store.TxnID{}); err != nil {
+		if err := fn(rm); err != nil {
 			return err
 		}
-		rm.head.Extremities = append(others, num)
-		rm.head.Depth = max(a.head.Depth, a.ev.Depth)
 		return rm.close()
 	})
 }

@@ -76,7 +76,7 @@ func (r *resolution) dropShared(doubtful map[matrix.EventID]bool) error {
 		delete(doubtful, cited)
 		return len(doubtful) == 0
 	}
-	return r.tx.WalkState(r.room, r.base, store.StateAll, func(slot store.Slot, num store.EventNum) (bool, error) {
+	return r.tx.WalkState(r.room, r.snapshots[0], store.StateAll, func(slot store.Slot, num store.EventNum) (bool, error) {
 		if r.conflicted[slot] {
 			return true, nil
 		}

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 
 	"hearth/state/auth"
 	"hearth/state/matrix"
@@ -110,6 +111,46 @@ func (rm *room) append(ev *matrix.Event, before store.SnapshotID, txn store.TxnI
 	rm.head.Extremities = append(rm.head.Extremities[:0], num)
 	rm.head.Depth = ev.Depth
 	return rm.tx.Event(rm.num, num)
+}
+
+// fork adds an event that leaves other extremities beside it. changes make of the
+// state before it the room's current state; in them it is ownNum, for it gets its
+// number here: who has read the stream up to a place must not find it before that.
+func (rm *room) fork(ev *matrix.Event, before store.SnapshotID, changes []store.StateChange, others []store.EventNum) error {
+	num, err := rm.tx.NextEventNum(false)
+	if err != nil {
+		return err
+	}
+	moves := slices.Clone(changes)
+	for i := range moves {
+		if moves[i].Event == ownNum {
+			moves[i].Event = num
+		}
+	}
+	if ev.IsState() && len(others) == 0 {
+		slot, err := rm.tx.PutSlot(rm.num, ev.Type, *ev.StateKey)
+		if err != nil {
+			return err
+		}
+		moves = append(moves, store.StateChange{Slot: slot, Event: num})
+	}
+	current, err := rm.tx.Derive(rm.num, before, moves...)
+	if err != nil {
+		return fmt.Errorf("state after %s: %w", ev.ID, err)
+	}
+	if err := rm.insert(ev, num, before, current, store.TxnID{}); err != nil {
+		return err
+	}
+	rm.head.Depth = ev.Depth
+	for _, other := range others {
+		beside, err := rm.tx.Event(rm.num, other)
+		if err != nil {
+			return err
+		}
+		rm.head.Depth = max(rm.head.Depth, beside.Depth)
+	}
+	rm.head.Extremities = append(slices.Clone(others), num)
+	return nil
 }
 
 // insert stores an event as the newest of the timeline, moves the room's current

@@ -12,29 +12,34 @@ import (
 // resolution gives package resolve what it asks about one room: differences of
 // snapshots, events, and auth chains. It is good within one View.
 type resolution struct {
-	tx      *store.Tx
-	room    store.RoomNum
-	version *matrix.Version
-	own     *matrix.Event // an event in one of the states that is not stored yet; or nil
+	tx        *store.Tx
+	room      store.RoomNum
+	version   *matrix.Version
+	snapshots []store.SnapshotID // the states; the first is the base
+	own       *matrix.Event      // an event over the first state that is not stored yet; or nil
+	ownSlot   store.Slot
 
-	base       store.SnapshotID
-	snapshots  []store.SnapshotID
 	conflicted map[store.Slot]bool
 	forks      [][]matrix.EventID // the conflicted events of each state
 }
 
+// ownNum stands for the event that has no number yet.
+const ownNum = ^store.EventNum(0)
+
 // resolve returns the changes that make the first of the states the resolved one.
-func (r *resolution) resolve(snapshots []store.SnapshotID) ([]store.StateChange, error) {
-	r.base, r.snapshots = snapshots[0], snapshots
+func (r *resolution) resolve() ([]store.StateChange, error) {
 	r.conflicted = make(map[store.Slot]bool)
-	for _, snap := range snapshots[1:] {
-		err := r.tx.DiffSnapshots(r.room, r.base, snap, func(slot store.Slot, _, _ store.EventNum) (bool, error) {
+	for _, snap := range r.snapshots[1:] {
+		err := r.tx.DiffSnapshots(r.room, r.snapshots[0], snap, func(slot store.Slot, _, _ store.EventNum) (bool, error) {
 			r.conflicted[slot] = true
 			return true, nil
 		})
 		if err != nil {
 			return nil, err
 		}
+	}
+	if r.own != nil {
+		r.conflicted[r.ownSlot] = true
 	}
 	if len(r.conflicted) == 0 {
 		return nil, nil
@@ -49,8 +54,8 @@ func (r *resolution) settle() ([]store.StateChange, error) {
 	r.forks = make([][]matrix.EventID, len(r.snapshots))
 	for slot := range r.conflicted {
 		seen := make(map[matrix.EventID]bool)
-		for i, snap := range r.snapshots {
-			num, err := r.tx.StateAt(r.room, snap, slot)
+		for i := range r.snapshots {
+			num, err := r.at(i, slot)
 			if err != nil {
 				return nil, err
 			}
@@ -81,17 +86,24 @@ func (r *resolution) settle() ([]store.StateChange, error) {
 	return r.changes(keys, resolved)
 }
 
-// numbered reads an event of the states; the one that is not stored yet is the
-// only one that cannot be found.
-func (r *resolution) numbered(num store.EventNum) (*matrix.Event, error) {
-	ev, err := r.tx.Event(r.room, num)
-	if err == nil {
-		return ev.Event, nil
+// at returns the event in a slot of one of the states.
+func (r *resolution) at(fork int, slot store.Slot) (store.EventNum, error) {
+	if r.own != nil && fork == 0 && slot == r.ownSlot {
+		return ownNum, nil
 	}
-	if r.own != nil {
+	return r.tx.StateAt(r.room, r.snapshots[fork], slot)
+}
+
+// numbered reads an event of the states.
+func (r *resolution) numbered(num store.EventNum) (*matrix.Event, error) {
+	if num == ownNum {
 		return r.own, nil
 	}
-	return nil, err
+	ev, err := r.tx.Event(r.room, num)
+	if err != nil {
+		return nil, err
+	}
+	return ev.Event, nil
 }
 
 // changes turns what was resolved into changes of the first state.
@@ -103,7 +115,7 @@ func (r *resolution) changes(keys map[store.Slot]auth.Key, resolved map[auth.Key
 			changes = append(changes, store.StateChange{Slot: slot})
 			continue
 		}
-		num, err := r.numberOf(slot, id)
+		num, err := r.numberOf(id)
 		if err != nil {
 			return nil, err
 		}
@@ -115,7 +127,7 @@ func (r *resolution) changes(keys map[store.Slot]auth.Key, resolved map[auth.Key
 		if !known {
 			return nil, fmt.Errorf("resolved state %s %q has no slot: %w", key.Type, key.StateKey, store.ErrDamaged)
 		}
-		num, err := r.numberOf(slot, id)
+		num, err := r.numberOf(id)
 		if err != nil {
 			return nil, err
 		}
@@ -124,22 +136,13 @@ func (r *resolution) changes(keys map[store.Slot]auth.Key, resolved map[auth.Key
 	return changes, nil
 }
 
-// numberOf returns the number of an event that was resolved into a slot.
-func (r *resolution) numberOf(slot store.Slot, id matrix.EventID) (store.EventNum, error) {
+// numberOf returns the number of an event that was resolved into the state.
+func (r *resolution) numberOf(id matrix.EventID) (store.EventNum, error) {
+	if r.own != nil && r.own.ID == id {
+		return ownNum, nil
+	}
 	if room, num, ok := r.tx.EventByID(id); ok && room == r.room {
 		return num, nil
-	}
-	for _, snap := range r.snapshots { // the one that is not stored yet
-		num, err := r.tx.StateAt(r.room, snap, slot)
-		if err != nil {
-			return 0, err
-		}
-		if num == 0 {
-			continue
-		}
-		if ev, err := r.numbered(num); err == nil && ev.ID == id {
-			return num, nil
-		}
 	}
 	return 0, fmt.Errorf("resolved event %s: %w", id, store.ErrNotFound)
 }
@@ -150,7 +153,7 @@ func (r *resolution) unconflicted(key auth.Key) (matrix.EventID, error) {
 	if !ok || r.conflicted[slot] {
 		return "", nil
 	}
-	num, err := r.tx.StateAt(r.room, r.base, slot)
+	num, err := r.tx.StateAt(r.room, r.snapshots[0], slot)
 	if num == 0 || err != nil {
 		return "", err
 	}
