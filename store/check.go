@@ -34,6 +34,7 @@ var checks = []func(*checker) error{
 	checkHeads,
 	checkMemberships,
 	checkRoomRecords,
+	checkPurges,
 	checkSlots,
 	checkSnapshots,
 	checkSigningKeys,
@@ -77,10 +78,14 @@ func (c *checker) each(name bucketName, prefix []byte, fn func(rest, value []byt
 }
 
 // eachOf calls fn for every key of a kind in a bucket whose keys begin with a
-// room's or user's number; rest is the key behind the kind.
+// room's or user's number; rest is the key behind the kind. It leaves out the
+// records of rooms that are half purged, but for memberships, which stay whole.
 func (c *checker) eachOf(name bucketName, kind byte, fn func(num uint32, rest, value []byte)) error {
 	return c.each(name, nil, func(key, value []byte) {
 		if len(key) >= 5 && key[4] == kind {
+			if name == bucketRoom && kind != roomMember && c.purging(RoomNum(u32(key))) {
+				return
+			}
 			fn(u32(key), key[5:], value)
 		}
 	})
@@ -103,7 +108,7 @@ var keyKinds = map[bucketName]struct{ kinds, zero string }{
 		kinds: string([]byte{
 			roomMember, roomReceipt, roomReceiptAt, roomRelation, roomRedaction, roomHistory, roomUnread, roomAlias,
 		}),
-		zero: string([]byte{aliasRoom, publishedRoom}),
+		zero: string([]byte{aliasRoom, publishedRoom, purgedRoom}),
 	},
 	bucketUser: {
 		kinds: string([]byte{

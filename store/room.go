@@ -37,9 +37,16 @@ func (tx *Tx) Head(room RoomNum) (Head, error) {
 }
 
 // PutHead stores the head of a room. Events of a room can be read once it has
-// a head.
+// a head. The error wraps ErrPurging for a room of which a purge has yet to
+// remove what was there before.
 func (tx *Tx) PutHead(room RoomNum, h Head) error {
-	return tx.put(bucketEvent, regionKey(room, regionHead), packHead(h))
+	key := regionKey(room, regionHead)
+	if tx.get(bucketEvent, key) == nil {
+		if _, purging := tx.purgedVersion(room); purging {
+			return fmt.Errorf("head of room %d: %w", room, ErrPurging)
+		}
+	}
+	return tx.put(bucketEvent, key, packHead(h))
 }
 
 // Rooms calls fn for each room that has a head, by number, until fn returns

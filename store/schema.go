@@ -131,6 +131,7 @@ const (
 const (
 	aliasRoom     = 'A' // alias -> room(4)
 	publishedRoom = 'P' // room(4) -> nothing: the published directory
+	purgedRoom    = 'X' // room(4) -> its version: rooms that are being purged (purge.go); they have no head
 )
 
 // Bucket user: user(4), a kind byte, then

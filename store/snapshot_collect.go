@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 )
 
@@ -46,6 +48,36 @@ func (s *Store) CollectSnapshots(ctx context.Context, room RoomNum, live func(tx
 			return removed, err
 		}
 	}
+}
+
+// UsedSnapshots calls use for each snapshot that a room's events and its head
+// refer to, in the order of its history, as CollectSnapshots wants it. The error
+// wraps ErrNotFound when the room has no head.
+func (tx *Tx) UsedSnapshots(room RoomNum, use func(SnapshotID) error) error {
+	head, err := tx.Head(room)
+	if err != nil {
+		return err
+	}
+	for _, region := range []byte{regionTimeline, regionAside} {
+		err := tx.scan(bucketEvent, regionKey(room, region), nil, func(key, _ []byte) (bool, error) {
+			if len(key) != 8 {
+				return false, fmt.Errorf("event key of room %d: %w", room, ErrDamaged)
+			}
+			num := timelineNum(Position(u64(key)))
+			if region == regionAside {
+				num = asideNum(num.Position())
+			}
+			ev, _, err := tx.eventHead(room, num)
+			if err != nil {
+				return false, err
+			}
+			return true, errors.Join(use(ev.Before), use(ev.After))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return use(head.Current)
 }
 
 // sweep removes the records in a marker's window that it has not marked.
