@@ -133,6 +133,31 @@ func (s *Server) find(r *http.Request, hash store.TokenHash) (who session, accou
 	return who, account, s.usable(token)
 }
 
+// stillLoggedIn returns M_UNKNOWN_TOKEN where a session has ended since its request
+// came: a long poll must tell nothing to a device that was logged out meanwhile. A
+// token that was only replaced by a newer one is still one of the device's.
+func (s *Server) stillLoggedIn(who session) error {
+	err := s.store.View(func(tx *store.Tx) error {
+		if _, err := tx.Token(who.token); err != nil {
+			return err
+		}
+		account, err := tx.Account(who.num)
+		switch {
+		case err != nil:
+			return err
+		case account.Deactivated:
+			return store.ErrNotFound
+		case account.Locked:
+			return api.ErrUserLocked.SoftLogout()
+		}
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return api.ErrUnknownToken
+	}
+	return err
+}
+
 // usable says why a known token is not good for a request. The device of a spent
 // or expired token is still there: the client keeps its keys.
 //

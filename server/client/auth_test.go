@@ -2,8 +2,10 @@ package client
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -105,5 +107,22 @@ func TestUnknownTokensAreLimited(t *testing.T) {
 	}
 	if w := s.do("GET", "/_matrix/client/v3/devices", token, ""); w.Code != http.StatusOK {
 		t.Errorf("a good token from the same address meanwhile: %d %s", w.Code, w.Body)
+	}
+}
+
+// A sync that waits while its device is logged out ends with an error and tells
+// nothing of what comes after.
+func TestLogoutEndsWaitingSync(t *testing.T) {
+	s := newTestServer(t, Config{})
+	token := s.account(t, "alice", "secret")
+	since := syncDevice(t, s, token, "").Next
+	done := make(chan *httptest.ResponseRecorder, 1)
+	go func() { done <- s.do("GET", "/_matrix/client/v3/sync?timeout=30000&since="+since, token, "") }()
+	time.Sleep(50 * time.Millisecond) // so that it waits; without, it is refused at once
+	if w := s.do("POST", "/_matrix/client/v3/logout", token, "{}"); w.Code != http.StatusOK {
+		t.Fatalf("logout: %d %s", w.Code, w.Body)
+	}
+	if w := <-done; w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), "M_UNKNOWN_TOKEN") {
+		t.Errorf("the sync that waited: %d %s", w.Code, w.Body)
 	}
 }

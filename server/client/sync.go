@@ -53,6 +53,9 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request, who session) error
 		if watch.Wait(wait) != nil { // time is up, or the server stops: say that nothing is new
 			return out.finish()
 		}
+		if err := s.stillLoggedIn(who); err != nil {
+			return err
+		}
 	}
 }
 
