@@ -46,6 +46,16 @@ func (tx *Tx) AccountData(user UserNum, room RoomNum, typ string) (AccountData, 
 	return readAccountData(room, typ, v)
 }
 
+// AccountDataPosition returns when a piece of a user's account data was last set,
+// 0 for never.
+func (tx *Tx) AccountDataPosition(user UserNum, room RoomNum, typ string) Position {
+	v := tx.get(bucketUser, accountDataKey(user, room, typ))
+	if len(v) < 8 {
+		return 0
+	}
+	return Position(u64(v))
+}
+
 // AllAccountData calls fn for each piece of a user's account data that belongs
 // to a room (0: that is global), by type, until fn returns false or an error.
 func (tx *Tx) AllAccountData(user UserNum, room RoomNum, fn func(AccountData) (bool, error)) error {

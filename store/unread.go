@@ -12,6 +12,7 @@ import (
 // a restart. It is derived from timeline, receipts and push rules and may be
 // dropped at any time.
 type Unread struct {
+	Rules   Position // when the push rules that were asked were last set
 	Upto    EventNum // events up to here have been looked at
 	Events  []UnreadEvent
 	Threads []matrix.EventID // roots of the threads that Events refers to
@@ -26,7 +27,8 @@ type UnreadEvent struct {
 
 // PutUnread stores the checkpoint of a user in a room.
 func (tx *Tx) PutUnread(user UserNum, room RoomNum, u Unread) error {
-	v := binary.AppendUvarint(nil, uint64(u.Upto))
+	v := binary.AppendUvarint(nil, uint64(u.Rules))
+	v = binary.AppendUvarint(v, uint64(u.Upto))
 	v = binary.AppendUvarint(v, uint64(len(u.Threads)))
 	for _, root := range u.Threads {
 		v = appendString(v, string(root))
@@ -53,7 +55,7 @@ func (tx *Tx) Unread(user UserNum, room RoomNum) (Unread, error) {
 		return Unread{}, nil
 	}
 	r := reader{b: v}
-	u := Unread{Upto: EventNum(r.uvarint())}
+	u := Unread{Rules: Position(r.uvarint()), Upto: EventNum(r.uvarint())}
 	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
 		u.Threads = append(u.Threads, matrix.EventID(r.string()))
 	}

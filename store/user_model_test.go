@@ -156,7 +156,7 @@ func (m *userModel) putUnread(tx *Tx, user UserNum, room RoomNum) error {
 		delete(m.unread, pairOf(user, room))
 		return tx.DeleteUnread(user, room)
 	}
-	u := Unread{Upto: EventNum(m.random.Uint64N(1 << 40))}
+	u := Unread{Rules: Position(m.random.Uint64N(1 << 20)), Upto: EventNum(m.random.Uint64N(1 << 40))}
 	for i := range m.random.IntN(3) {
 		u.Threads = append(u.Threads, matrix.EventID(fmt.Sprintf("$thread%d", i)))
 	}
@@ -252,8 +252,9 @@ func (m *userModel) compareData(tx *Tx, user UserNum, after Position) error {
 		if d.Position > after {
 			want = append(want, d)
 		}
-		if got, err := tx.AccountData(user, d.Room, d.Type); err != nil || !reflect.DeepEqual(got, d) {
-			m.Errorf("account data %+v, %v, want %+v", got, err, d)
+		got, err := tx.AccountData(user, d.Room, d.Type)
+		if at := tx.AccountDataPosition(user, d.Room, d.Type); err != nil || !reflect.DeepEqual(got, d) || at != d.Position {
+			m.Errorf("account data %+v at %d, %v, want %+v", got, at, err, d)
 		}
 	}
 	slices.SortFunc(want, func(a, b AccountData) int { return cmp.Compare(a.Position, b.Position) })
@@ -266,7 +267,7 @@ func (m *userModel) compareData(tx *Tx, user UserNum, after Position) error {
 		slices.SortFunc(byRoom[room], func(a, b AccountData) int { return cmp.Compare(a.Type, b.Type) })
 		same(m, "account data of a room", all, byRoom[room])
 	}
-	if _, err := tx.AccountData(user, 0, "m.none"); !errors.Is(err, ErrNotFound) {
+	if _, err := tx.AccountData(user, 0, "m.none"); !errors.Is(err, ErrNotFound) || tx.AccountDataPosition(user, 0, "m.none") != 0 {
 		m.Errorf("account data that is not there: %v", err)
 	}
 	return nil

@@ -12,8 +12,11 @@
 package client
 
 import (
+	"context"
 	"log/slog"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"hearth/server/api"
 	"hearth/server/media"
@@ -83,6 +86,7 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 	if s.media == nil {
 		s.media = media.New(st, media.Config{Log: config.Log})
 	}
+	s.typing.start(s.now())
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -90,4 +94,25 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 		s.limits = &api.Limiter{}
 	}
 	return s
+}
+
+// Run does the work of the Client-Server API that no request waits for, until ctx
+// ends: it removes what deactivated accounts left behind, writes down when devices
+// were last seen and what users have not read, and ends typing that has timed out.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{
+		s.runSweep, s.runSightings, s.runTyping, s.runUnread,
+	} {
+		group.Go(func() error { return run(ctx) })
+	}
+	return group.Wait()
+}
+
+// runSweep removes what deactivated accounts left behind, once.
+func (s *Server) runSweep(ctx context.Context) error {
+	if err := s.sweepDeactivated(ctx); err != nil && ctx.Err() == nil {
+		s.log.Error("remove the data of deactivated accounts", "err", err)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 
@@ -16,13 +17,14 @@ import (
 //
 // Spec: CS Room event format, Types of room events.
 type formatter struct {
-	tx     *store.Tx
-	room   store.RoomNum
-	id     matrix.RoomID // "": room_id is left out, as in /sync
-	who    session
-	viewer *state.Viewer
-	now    time.Time
-	filter *Filter // its event_format and event_fields
+	tx      *store.Tx
+	room    store.RoomNum
+	id      matrix.RoomID // "": room_id is left out, as in /sync
+	who     session
+	viewer  *state.Viewer
+	ignored ignoredUsers
+	now     time.Time
+	filter  *Filter // its event_format and event_fields
 }
 
 // formatter returns a formatter for a room whose events name it.
@@ -31,7 +33,21 @@ func (s *Server) formatter(tx *store.Tx, room store.RoomNum, who session) (*form
 	if err != nil {
 		return nil, err
 	}
-	return &formatter{tx: tx, room: room, id: tx.RoomID(room), who: who, viewer: viewer, now: s.now(), filter: new(Filter)}, nil
+	ignored, err := readIgnored(tx, who.num)
+	if err != nil {
+		return nil, err
+	}
+	return &formatter{
+		tx: tx, room: room, id: tx.RoomID(room), who: who, viewer: viewer, ignored: ignored, now: s.now(), filter: new(Filter),
+	}, nil
+}
+
+// shows says whether the session may see an event and wants to.
+func (f *formatter) shows(ev *store.StoredEvent) (bool, error) {
+	if f.ignored.hides(ev.Event) {
+		return false, nil
+	}
+	return f.viewer.Sees(ev)
 }
 
 // event returns an event in the form for clients.
@@ -47,10 +63,22 @@ func (f *formatter) event(ev *store.StoredEvent) (jsontext.Value, error) {
 }
 
 // appendBody appends the event without unsigned and without its closing brace.
-// redacts stands at the top level in all room versions, as old clients want,
-// and from version 11 on in the content as well.
+// redacts stands at the top level, as old clients want, and in the content, as
+// new ones do, in all room versions.
+//
+// Spec: CS m.room.redaction; RV version 11, Moving the redacts property.
 func (f *formatter) appendBody(b []byte, ev *matrix.Event) []byte {
-	b = append(append(b, `{"content":`...), ev.Content...)
+	b = append(b, `{"content":`...)
+	if ev.Redacts != "" && !ev.Version.RedactsInContent && !hasMember(ev.Content, "redacts") {
+		b = appendQuoted(append(b, `{"redacts":`...), string(ev.Redacts))
+		if rest := bytes.TrimSpace(ev.Content[1:]); rest[0] == '}' {
+			b = append(b, '}')
+		} else {
+			b = append(append(b, ','), rest...)
+		}
+	} else {
+		b = append(b, ev.Content...)
+	}
 	b = appendMember(b, "event_id", string(ev.ID))
 	b = append(b, `,"origin_server_ts":`...)
 	b = strconv.AppendInt(b, ev.OriginServerTS, 10)
@@ -71,7 +99,7 @@ func (f *formatter) appendBody(b []byte, ev *matrix.Event) []byte {
 // bundles that the event lies in.
 func (f *formatter) appendUnsigned(b []byte, ev *store.StoredEvent, depth int) ([]byte, error) {
 	b = append(b, `{"age":`...)
-	b = strconv.AppendInt(b, f.now.UnixMilli()-ev.OriginServerTS, 10)
+	b = strconv.AppendInt(b, max(0, f.now.UnixMilli()-ev.OriginServerTS), 10)
 	membership, err := f.viewer.MembershipAt(ev)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -129,7 +130,7 @@ func (s *Server) historyPage(req messagesRequest) (page historyPage, err error) 
 		if err := p.read(); err != nil {
 			return fmt.Errorf("history of %s: %w", req.room, err)
 		}
-		page, err = p.page(s)
+		page, err = p.page()
 		return err
 	})
 	return page, err
@@ -158,7 +159,7 @@ func (p *pager) read() error {
 			return false, nil
 		}
 		if len(p.events) >= p.req.limit || looked >= maxLookedAt {
-			p.more = true
+			p.more = p.req.limit > 0 // who wants none gets no token to ask again
 			return false, nil
 		}
 		looked++
@@ -166,14 +167,8 @@ func (p *pager) read() error {
 		if p.req.back {
 			p.at--
 		}
-		if !p.req.filter.MatchEvent(ev.Event) {
-			return true, nil
-		}
-		if match, err := related(tx, p.req.filter, ev); !match || err != nil {
-			return true, err
-		}
-		sees, err := p.view.format.viewer.Sees(ev)
-		if sees {
+		wanted, err := p.view.format.wants(p.req.filter, ev)
+		if wanted {
 			p.events = append(p.events, ev)
 		}
 		return true, err
@@ -198,7 +193,7 @@ func (p *pager) start() store.Position {
 }
 
 // page formats what was read.
-func (p *pager) page(s *Server) (historyPage, error) {
+func (p *pager) page() (historyPage, error) {
 	page := historyPage{Start: streamToken{pos: p.from}.String(), Chunk: make([]jsontext.Value, 0, len(p.events))}
 	if p.more {
 		page.End = streamToken{pos: p.at}.String()
@@ -214,14 +209,15 @@ func (p *pager) page(s *Server) (historyPage, error) {
 		return page, nil
 	}
 	var err error
-	page.State, err = p.members(s)
+	page.State, err = p.members()
 	return page, err
 }
 
-// members returns the member events of those who sent what the page shows.
+// members returns the member events of those who sent what the page shows. All
+// of them: nobody tells which of them the device has still.
 //
 // Spec: CS Lazy-loading room members.
-func (p *pager) members(s *Server) ([]jsontext.Value, error) {
+func (p *pager) members() ([]jsontext.Value, error) {
 	tx := p.view.format.tx
 	var seen []matrix.UserID
 	events := []jsontext.Value{}
@@ -239,9 +235,6 @@ func (p *pager) members(s *Server) ([]jsontext.Value, error) {
 			return nil, err
 		}
 		if num == 0 {
-			continue
-		}
-		if known := s.lazy.remember(p.req.who, p.view.num, num); known && !p.req.filter.IncludeRedundantMembers {
 			continue
 		}
 		ev, err := tx.Event(p.view.num, num)
@@ -295,6 +288,13 @@ func (s *Server) visibleEvent(tx *store.Tx, room matrix.RoomID, id matrix.EventI
 	format, err := s.formatter(tx, num, who)
 	if err != nil {
 		return nil, nil, err
+	}
+	head, err := tx.Head(num)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, may, err := format.viewer.Reach(head); err != nil || !may {
+		return nil, nil, errors.Join(err, errNoEvent)
 	}
 	ev, err := tx.Event(num, at)
 	if err != nil {

@@ -74,7 +74,6 @@ func (s *Server) changeRules(w http.ResponseWriter, r *http.Request, who session
 	if err != nil {
 		return ruleError(err)
 	}
-	s.unreads.forget(who.num)
 	return api.WriteEmpty(w)
 }
 

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"hearth/server/api"
@@ -116,12 +117,18 @@ func (s *Server) mark(ctx context.Context, who session, id matrix.RoomID, marker
 }
 
 func (m marker) put(tx *store.Tx, who session, room store.RoomNum, now int64) error {
-	if m.typ == fullyRead {
-		return m.putFullyRead(tx, who, room)
+	in, num, ok := tx.EventByID(m.event)
+	if !ok || in != room {
+		return errNoEvent
 	}
-	num := m.number(tx, room)
 	if err := m.checkThread(tx, room, num); err != nil {
 		return err
+	}
+	if num.Aside() {
+		num = 0 // it is older than all of our timeline
+	}
+	if m.typ == fullyRead {
+		return m.putFullyRead(tx, who, room, num)
 	}
 	_, err := tx.PutReceipt(room, store.Receipt{
 		User: who.num, Type: m.typ, Thread: m.thread, Event: m.event, Num: num, TS: now,
@@ -129,23 +136,16 @@ func (m marker) put(tx *store.Tx, who session, room store.RoomNum, now int64) er
 	return err
 }
 
-// number returns the number of the marker's event, 0 where it is not here.
-func (m marker) number(tx *store.Tx, room store.RoomNum) store.EventNum {
-	in, num, ok := tx.EventByID(m.event)
-	if !ok || in != room {
-		return 0
-	}
-	return num
-}
-
 // putFullyRead moves the read marker; it never goes back.
-func (m marker) putFullyRead(tx *store.Tx, who session, room store.RoomNum) error {
-	num := m.number(tx, room)
-	if was, err := tx.AccountData(who.num, room, fullyRead); err == nil {
-		old := marker{event: matrix.EventID(contentString(was.Content, "event_id"))}
-		if old.event == m.event || old.number(tx, room) > num {
+func (m marker) putFullyRead(tx *store.Tx, who session, room store.RoomNum, num store.EventNum) error {
+	was, err := tx.AccountData(who.num, room, fullyRead)
+	if err == nil {
+		_, old, known := tx.EventByID(matrix.EventID(contentString(was.Content, "event_id")))
+		if known && !old.Aside() && old >= num {
 			return nil
 		}
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
 	}
 	content, err := encodeJSON(map[string]matrix.EventID{"event_id": m.event})
 	if err != nil {
@@ -159,14 +159,17 @@ func (m marker) putFullyRead(tx *store.Tx, who session, room store.RoomNum) erro
 //
 // Spec: CS Threaded read receipts; receipts.yaml, thread_id.
 func (m marker) checkThread(tx *store.Tx, room store.RoomNum, num store.EventNum) error {
-	if m.thread == "" || num == 0 {
+	if m.thread == "" {
 		return nil
 	}
 	in, err := threadOf(tx, room, num)
 	if err != nil {
 		return err
 	}
-	if in != m.thread && !(m.thread == string(m.event)) {
+	if ev, err := tx.Event(room, num); err != nil || ev.RedactedBy != 0 {
+		return err // what it related to is no longer known
+	}
+	if in != m.thread && m.thread != string(m.event) {
 		return api.ErrInvalidParam.Because("The event is not in the thread %s", m.thread)
 	}
 	return nil

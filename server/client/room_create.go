@@ -117,6 +117,9 @@ func (s *Server) creation(req createRoomRequest, who session) (state.Creation, e
 		if c.Alias, err = matrix.ParseRoomAlias(alias); err != nil {
 			return c, api.InvalidParam("room_alias_name", err)
 		}
+		if c.Alias.Localpart() != req.AliasLocalpart {
+			return c, api.ErrInvalidParam.Because("room_alias_name may not hold a colon")
+		}
 	}
 	return c, nil
 }

@@ -90,13 +90,9 @@ const (
 	lastWrite        = 10 * time.Second
 )
 
-// Run does the work of the Client-Server API that no request waits for, until ctx
-// ends: it removes what deactivated accounts left behind and writes down when
-// devices were last seen.
-func (s *Server) Run(ctx context.Context) error {
-	if err := s.sweepDeactivated(ctx); err != nil && ctx.Err() == nil {
-		s.log.Error("remove the data of deactivated accounts", "err", err)
-	}
+// runSightings writes down now and then, and when ctx ends, when devices were last
+// seen.
+func (s *Server) runSightings(ctx context.Context) error {
 	tick := time.NewTicker(sightingInterval)
 	defer tick.Stop()
 	for {

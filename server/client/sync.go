@@ -119,6 +119,9 @@ func (s *Server) answerSync(req syncRequest, out *syncWriter) error {
 	var rooms []syncRoom
 	err := s.store.View(func(tx *store.Tx) (err error) {
 		out.next = streamToken{pos: tx.Position(), typing: s.typing.Serial()}
+		if req.initial {
+			s.lazy.begin(deviceName{req.who.num, req.who.device}, out.next.pos)
+		}
 		if err = s.syncTop(tx, req, out); err != nil {
 			return err
 		}
@@ -173,28 +176,35 @@ func (s *Server) syncRooms(tx *store.Tx, req syncRequest, next streamToken) ([]s
 	if err != nil {
 		return nil, err
 	}
+	hidden, err := readHiddenInvites(tx, req.who)
+	if err != nil {
+		return nil, err
+	}
 	var joined, others []syncRoom
 	err = tx.LocalMemberships(req.who.num, func(m store.LocalMembership) (bool, error) {
 		id := tx.RoomID(m.Room)
 		if m.Forgotten || !req.filter.Room.Wants(id) {
 			return true, nil
 		}
-		fresh := m.Position > req.since.pos
+		fresh := req.initial || m.Position > req.since.pos
 		switch m.Membership {
 		case matrix.Join:
-			if req.initial || req.fullState || fresh || changed.has(m.Room) || s.typing.Changed(m.Room, req.since.typing) {
+			if req.fullState || fresh || changed.has(m.Room) || s.typing.Changed(m.Room, req.since.typing) {
 				joined = append(joined, syncRoom{"join", m, id})
 			}
 		case matrix.Invite:
-			if req.initial || fresh {
+			if hide, err := hidden.hides(tx, m); hide || err != nil {
+				return true, err
+			}
+			if fresh {
 				others = append(others, syncRoom{"invite", m, id})
 			}
 		case matrix.Knock:
-			if req.initial || fresh {
+			if fresh {
 				others = append(others, syncRoom{"knock", m, id})
 			}
 		default:
-			if req.initial && req.filter.Room.IncludeLeave || !req.initial && (fresh || req.fullState && req.filter.Room.IncludeLeave) {
+			if (req.initial || req.fullState) && req.filter.Room.IncludeLeave || !req.initial && fresh {
 				others = append(others, syncRoom{"leave", m, id})
 			}
 		}

@@ -16,26 +16,43 @@ type receiptEntry struct {
 	Thread string `json:"thread_id,omitzero"`
 }
 
-// syncReceipts returns the m.receipt content of a room behind a position, nil
-// where there is nothing new. Private receipts are their owner's alone.
+// syncReceipts returns the m.receipt contents of a room behind a position, none
+// where there is nothing new, and whether the user himself has read on. Private
+// receipts are their owner's alone.
 //
 // Spec: CS Receipts.
-func (s *Server) syncReceipts(tx *store.Tx, who session, room store.RoomNum, since store.Position) (jsontext.Value, error) {
-	content := receiptContent{}
-	err := tx.ReceiptsSince(room, since, func(r store.Receipt) (bool, error) {
-		if r.Type == store.ReceiptPrivate && r.User != who.num {
+func (s *Server) syncReceipts(tx *store.Tx, who session, ignored ignoredUsers, room store.RoomNum, since store.Position) (contents []jsontext.Value, own bool, err error) {
+	var found []receiptContent
+	err = tx.ReceiptsSince(room, since, func(r store.Receipt) (bool, error) {
+		user := tx.UserID(r.User)
+		own = own || r.User == who.num
+		if r.Type == store.ReceiptPrivate && r.User != who.num || ignored.has(user) {
 			return true, nil
 		}
-		content.add(tx.UserID(r.User), r)
+		for _, content := range found {
+			if content.add(user, r) {
+				return true, nil
+			}
+		}
+		content := receiptContent{}
+		content.add(user, r)
+		found = append(found, content)
 		return true, nil
 	})
-	if err != nil || len(content) == 0 {
-		return nil, err
+	for _, content := range found {
+		text, err := encodeJSON(content)
+		if err != nil {
+			return nil, false, err
+		}
+		contents = append(contents, text)
 	}
-	return encodeJSON(content)
+	return contents, own, err
 }
 
-func (c receiptContent) add(user matrix.UserID, r store.Receipt) {
+// add puts a receipt into the content. It reports false where the user has one of
+// that type at that event already, for another thread: the form has no place for
+// both.
+func (c receiptContent) add(user matrix.UserID, r store.Receipt) bool {
 	types := c[r.Event]
 	if types == nil {
 		types = make(map[string]map[matrix.UserID]receiptEntry)
@@ -46,10 +63,9 @@ func (c receiptContent) add(user matrix.UserID, r store.Receipt) {
 		users = make(map[matrix.UserID]receiptEntry)
 		types[r.Type] = users
 	}
-	// An unthreaded receipt and one in a thread may stand at the same event:
-	// the one for the whole room says more.
-	if old, both := users[user]; both && old.Thread == "" {
-		return
+	if _, both := users[user]; both {
+		return false
 	}
 	users[user] = receiptEntry{TS: r.TS, Thread: r.Thread}
+	return true
 }

@@ -39,6 +39,7 @@ type roomSync struct {
 	head   store.Head
 	since  store.Position // 0: the whole room is new to the client
 	upto   store.Position
+	next   streamToken
 	format *formatter
 
 	entry  roomEntry
@@ -46,6 +47,8 @@ type roomSync struct {
 	state  []store.EventNum     // what the state section holds
 	before store.SnapshotID     // the state before the timeline
 	after  store.SnapshotID     // the state behind it
+	named  bool                 // members or the name have changed, maybe in an event that is not shown
+	read   bool                 // the user has read on
 }
 
 // stateChunk is how many state events are formatted in one View.
@@ -59,11 +62,11 @@ func (s *Server) answerRoom(req syncRequest, room syncRoom, out *syncWriter) err
 	case "knock":
 		return s.answerStripped(req, room, "knock_state", out)
 	}
-	rs := &roomSync{Server: s, req: req, room: room, upto: out.next.pos}
+	rs := &roomSync{Server: s, req: req, room: room, upto: out.next.pos, next: out.next}
 	var entry []byte
 	err := s.store.View(func(tx *store.Tx) (err error) {
 		rs.tx = tx
-		if err := rs.collect(out.next); err != nil {
+		if err := rs.collect(); err != nil {
 			return err
 		}
 		if rs.empty() {
@@ -96,7 +99,7 @@ func (s *Server) answerRoom(req syncRequest, room syncRoom, out *syncWriter) err
 }
 
 // collect finds all that the entry holds.
-func (rs *roomSync) collect(next streamToken) error {
+func (rs *roomSync) collect() error {
 	if err := rs.place(); err != nil {
 		return err
 	}
@@ -112,14 +115,15 @@ func (rs *roomSync) collect(next streamToken) error {
 	if rs.room.section != "join" {
 		return nil
 	}
-	if err := rs.collectEphemeral(next); err != nil {
+	if err := rs.collectEphemeral(); err != nil {
 		return err
 	}
 	return rs.summarize()
 }
 
 // place finds from where to where the entry reaches. A room that was joined
-// behind the token is new as a whole; one that was left ends with the leave.
+// behind the token is new as a whole; one that was left ends there. Who never
+// was in a room that he is out of learns nothing but that.
 func (rs *roomSync) place() (err error) {
 	member := rs.room.member
 	if rs.head, err = rs.tx.Head(member.Room); err != nil {
@@ -131,17 +135,13 @@ func (rs *roomSync) place() (err error) {
 	rs.format.id = ""
 	rs.format.filter = rs.req.filter
 	rs.since = rs.req.since.pos
-	if member.Membership == matrix.Join && member.Joined > rs.since {
+	if member.Joined > rs.since {
 		rs.since = 0
+		// What the client has from an earlier stay does not reach up to this one.
+		rs.entry.Timeline.Limited = !rs.req.initial
 	}
 	if rs.room.section == "leave" {
-		rs.upto = min(rs.upto, member.Position)
-		if member.Event != 0 {
-			rs.upto = min(rs.upto, member.Event.Position())
-		}
-		if member.Joined > rs.since {
-			rs.since = 0
-		}
+		rs.upto = min(rs.upto, member.Left)
 	}
 	return nil
 }
@@ -161,7 +161,7 @@ func (rs *roomSync) collectTimeline() error {
 			return false, nil
 		}
 		looked++
-		wanted, err := rs.wants(filter, ev)
+		wanted, err := rs.format.wants(filter, ev)
 		if err != nil {
 			return false, err
 		}
@@ -169,6 +169,7 @@ func (rs *roomSync) collectTimeline() error {
 			rs.entry.Timeline.Limited = true
 			return false, nil
 		}
+		rs.named = rs.named || names(ev)
 		if wanted {
 			rs.shown = append(rs.shown, ev)
 			first = ev.Num.Position() - 1
@@ -183,19 +184,37 @@ func (rs *roomSync) collectTimeline() error {
 	if rs.before, err = rs.tx.CurrentAt(rs.room.member.Room, first); err != nil {
 		return err
 	}
-	rs.after, err = rs.tx.CurrentAt(rs.room.member.Room, rs.upto)
-	return err
+	if rs.after, err = rs.tx.CurrentAt(rs.room.member.Room, rs.upto); err != nil {
+		return err
+	}
+	return rs.addFarewell(filter, limit)
+}
+
+// addFarewell adds the member event that tells why a user is out of a room, where
+// it is not what ended his stay: his invite was declined or taken back, or he was
+// banned after he had left. He need not see anything else of the room's.
+func (rs *roomSync) addFarewell(filter *RoomEventFilter, limit int) error {
+	num := rs.room.member.Event
+	if rs.room.section != "leave" || num.Position() <= max(rs.upto, rs.req.since.pos) || limit == 0 {
+		return nil
+	}
+	ev, err := rs.tx.Event(rs.room.member.Room, num)
+	if err != nil || !filter.MatchEvent(ev.Event) {
+		return err
+	}
+	rs.shown = append(rs.shown, ev)
+	return nil
 }
 
 // wants says whether an event may and shall be shown.
-func (rs *roomSync) wants(filter *RoomEventFilter, ev *store.StoredEvent) (bool, error) {
+func (f *formatter) wants(filter *RoomEventFilter, ev *store.StoredEvent) (bool, error) {
 	if !filter.MatchEvent(ev.Event) {
 		return false, nil
 	}
-	if match, err := related(rs.tx, filter, ev); !match || err != nil {
+	if match, err := related(f.tx, filter, ev); !match || err != nil {
 		return false, err
 	}
-	return rs.format.viewer.Sees(ev)
+	return f.shows(ev)
 }
 
 // collectData takes the room's account data that changed.
@@ -211,19 +230,20 @@ func (rs *roomSync) collectData() error {
 }
 
 // collectEphemeral takes receipts, typing and unread counts.
-func (rs *roomSync) collectEphemeral(next streamToken) error {
+func (rs *roomSync) collectEphemeral() error {
 	room, filter := rs.room.member.Room, &rs.req.filter.Room.Ephemeral
+	receipts, read, err := rs.syncReceipts(rs.tx, rs.req.who, rs.format.ignored, room, rs.since)
+	if err != nil {
+		return err
+	}
+	rs.read = read
 	if filter.MatchIn(rs.room.id, "m.receipt", "") {
-		receipts, err := rs.syncReceipts(rs.tx, rs.req.who, room, rs.since)
-		if err != nil {
-			return err
-		}
-		if receipts != nil {
-			rs.addEphemeral("m.receipt", receipts)
+		for _, content := range receipts {
+			rs.addEphemeral("m.receipt", content)
 		}
 	}
 	if filter.MatchIn(rs.room.id, "m.typing", "") {
-		if typing, ok := rs.typing.Since(room, rs.req.since.typing); ok {
+		if typing, ok := rs.typing.Since(room, rs.req.since.typing, rs.format.ignored); ok {
 			rs.addEphemeral("m.typing", typing)
 		}
 	}
@@ -242,12 +262,13 @@ func (rs *roomSync) addEphemeral(typ string, content jsontext.Value) {
 }
 
 // empty says whether the client learns nothing from the entry. A membership
-// that changed is news even where all events are filtered out.
+// that changed is news even where all events are filtered out, and so are unread
+// counts where the user has read on.
 func (rs *roomSync) empty() bool {
 	e := &rs.entry
 	fresh := rs.req.initial || rs.req.fullState || rs.room.member.Position > rs.req.since.pos
 	return !fresh && len(rs.shown) == 0 && len(rs.state) == 0 && len(e.Ephemeral.Events) == 0 &&
-		len(e.AccountData.Events) == 0 && !e.Timeline.Limited
+		len(e.AccountData.Events) == 0 && !e.Timeline.Limited && !rs.named && !rs.read
 }
 
 // write returns the entry up to the first state event.

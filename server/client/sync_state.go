@@ -28,6 +28,9 @@ func (rs *roomSync) collectState() error {
 	}
 	var from store.SnapshotID
 	whole := rs.since == 0 || rs.req.fullState
+	if !whole && rs.since >= rs.upto {
+		return nil
+	}
 	if !whole {
 		var err error
 		if from, err = rs.tx.CurrentAt(rs.room.member.Room, rs.since); err != nil {
@@ -117,9 +120,11 @@ func (rs *roomSync) addMember(at store.SnapshotID, user matrix.UserID, redundant
 	if err != nil || num == 0 || slices.Contains(rs.state, num) {
 		return err
 	}
-	if known := rs.lazy.remember(rs.req.who, rs.room.member.Room, num); known && !redundant {
+	given := lazyMember{deviceName{rs.req.who.num, rs.req.who.device}, rs.room.member.Room, num}
+	if !redundant && rs.lazy.has(given, rs.req.since.pos, rs.room.member.Joined) {
 		return nil
 	}
+	rs.lazy.give(given, rs.next.pos)
 	rs.state = append(rs.state, num)
 	return nil
 }
@@ -138,7 +143,7 @@ func (rs *roomSync) summarize() error {
 		return nil
 	}
 	rs.entry.Summary = &roomSummary{Joined: rs.head.Joined, Invited: rs.head.Invited}
-	named, err := rs.named()
+	named, err := rs.hasName()
 	if err != nil || named {
 		return err
 	}
@@ -160,22 +165,22 @@ func (rs *roomSync) summarize() error {
 	return nil
 }
 
-// namesChanged says whether anything that a summary depends on is in the entry.
+// namesChanged says whether anything that a summary depends on may have changed.
 func (rs *roomSync) namesChanged() bool {
-	if rs.entry.Timeline.Limited || len(rs.state) > 0 {
-		return true
-	}
-	return slices.ContainsFunc(rs.shown, func(ev *store.StoredEvent) bool {
-		switch ev.Type {
-		case "m.room.member", "m.room.name", "m.room.canonical_alias":
-			return ev.IsState()
-		}
-		return false
-	})
+	return rs.named || rs.entry.Timeline.Limited || len(rs.state) > 0
 }
 
-// named says whether the room has a name or a canonical alias.
-func (rs *roomSync) named() (bool, error) {
+// names says whether a summary depends on an event.
+func names(ev *store.StoredEvent) bool {
+	switch ev.Type {
+	case "m.room.member", "m.room.name", "m.room.canonical_alias":
+		return ev.IsState()
+	}
+	return false
+}
+
+// hasName says whether the room has a name or a canonical alias.
+func (rs *roomSync) hasName() (bool, error) {
 	for _, s := range []struct{ typ, key string }{
 		{"m.room.name", "name"},
 		{"m.room.canonical_alias", "alias"},

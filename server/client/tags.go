@@ -101,6 +101,9 @@ func (s *Server) changeTags(w http.ResponseWriter, r *http.Request, who session,
 		if err != nil {
 			return err
 		}
+		if len(content) > maxAccountData {
+			return api.ErrTooLarge.Because("The tags of a room may have %d bytes", maxAccountData)
+		}
 		return tx.PutAccountData(who.num, store.AccountData{Room: room, Type: tagType, Content: content})
 	})
 	if err != nil {

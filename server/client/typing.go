@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/server/api"
@@ -25,13 +24,14 @@ const (
 )
 
 // typingRooms is who is typing where. It lives in memory alone: after a restart
-// nobody types. The zero value is ready.
+// nobody types.
 //
 // Spec: CS Typing Notifications.
 type typingRooms struct {
 	mu     sync.Mutex // guards the fields below
 	rooms  map[store.RoomNum]*typingRoom
-	serial uint64 // counts changes
+	first  uint64 // the serial before all changes since the start
+	serial uint64 // rises with each change
 }
 
 // typingRoom is who is typing in one room, and the last change of that.
@@ -40,15 +40,24 @@ type typingRoom struct {
 	serial uint64
 }
 
-// Serial returns how many changes there have been.
+// start begins to count changes. Serials go on from the time of the start, so
+// that a token tells whether it is older than that.
+func (t *typingRooms) start(now time.Time) {
+	t.first = uint64(now.UnixMilli())
+	t.serial = t.first
+	t.rooms = make(map[store.RoomNum]*typingRoom)
+}
+
+// Serial returns the serial of the newest change.
 func (t *typingRooms) Serial() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.serial
 }
 
-// Changed says whether a room has changed behind a serial. One from before a
-// restart is behind nothing.
+// Changed says whether a room has changed behind a serial. To who was here before
+// the start every room has: whoever typed then types no longer. To who was never
+// here (0) those have where somebody types.
 func (t *typingRooms) Changed(room store.RoomNum, since uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -56,24 +65,34 @@ func (t *typingRooms) Changed(room store.RoomNum, since uint64) bool {
 }
 
 func (t *typingRooms) changed(r *typingRoom, since uint64) bool {
-	return r != nil && (r.serial > since || since > t.serial)
+	switch {
+	case since == 0:
+		return r != nil && len(r.until) > 0
+	case since < t.first:
+		return true
+	}
+	return r != nil && r.serial > since
 }
 
 // Since returns the content of m.typing for a room if it has changed behind a
-// serial.
-func (t *typingRooms) Since(room store.RoomNum, since uint64) (jsontext.Value, bool) {
+// serial, without those who are ignored.
+func (t *typingRooms) Since(room store.RoomNum, since uint64, ignored ignoredUsers) (jsontext.Value, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.rooms[room]
 	if !t.changed(r, since) {
 		return nil, false
 	}
-	users := make([]matrix.UserID, 0, len(r.until))
-	for user := range r.until {
-		users = append(users, user)
+	users := []matrix.UserID{}
+	if r != nil {
+		for user := range r.until {
+			if !ignored.has(user) {
+				users = append(users, user)
+			}
+		}
 	}
 	slices.Sort(users)
-	content, err := json.Marshal(struct {
+	content, err := encodeJSON(struct {
 		Users []matrix.UserID `json:"user_ids"`
 	}{users[:min(len(users), maxTypingUsers)]})
 	return content, err == nil
@@ -89,9 +108,6 @@ func (t *typingRooms) set(room store.RoomNum, user matrix.UserID, until, now tim
 	if r == nil {
 		if !types {
 			return false
-		}
-		if t.rooms == nil {
-			t.rooms = make(map[store.RoomNum]*typingRoom)
 		}
 		r = &typingRoom{until: make(map[matrix.UserID]time.Time)}
 		t.rooms[room] = r

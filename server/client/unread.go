@@ -80,17 +80,6 @@ func (u *unreads) room(key unreadKey) *unreadRoom {
 	return r
 }
 
-// forget drops what was found by a user's old push rules.
-func (u *unreads) forget(user store.UserNum) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for key := range u.rooms {
-		if key.user == user {
-			delete(u.rooms, key)
-		}
-	}
-}
-
 // unread counts what a user has not read of a room: all of it, or with byThread
 // the main timeline, and each thread for itself.
 //
@@ -99,12 +88,8 @@ func (s *Server) unread(tx *store.Tx, who session, room store.RoomNum, byThread 
 	entry := s.unreads.room(unreadKey{who.num, room})
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
-	if !entry.known {
-		var err error
-		if entry.Unread, err = tx.Unread(who.num, room); err != nil {
-			return unreadCounts{}, nil, err
-		}
-		entry.known = true
+	if err := entry.load(tx, who, room); err != nil {
+		return unreadCounts{}, nil, err
 	}
 	read, err := readUpto(tx, who, room)
 	if err != nil {
@@ -116,6 +101,22 @@ func (s *Server) unread(tx *store.Tx, who session, room store.RoomNum, byThread 
 	}
 	main, threads := entry.count(byThread)
 	return main, threads, nil
+}
+
+// load takes what is stored, at first, and drops what was found by other push
+// rules than those of now.
+func (r *unreadRoom) load(tx *store.Tx, who session, room store.RoomNum) error {
+	if !r.known {
+		var err error
+		if r.Unread, err = tx.Unread(who.num, room); err != nil {
+			return err
+		}
+		r.known = true
+	}
+	if rules := tx.AccountDataPosition(who.num, 0, pushRulesType); rules != r.Rules {
+		r.Unread, r.dirty = store.Unread{Rules: rules}, true
+	}
+	return nil
 }
 
 // count adds up what is left.
@@ -165,14 +166,27 @@ func readUpto(tx *store.Tx, who session, room store.RoomNum) (readMarks, error) 
 	return marks, err
 }
 
-// drop takes out what has been read.
-func (r *unreadRoom) drop(read readMarks) {
+// drop takes out what has been read, and what is gone.
+func (r *unreadRoom) drop(read readMarks, gone ...store.EventNum) {
 	before := len(r.Events)
-	r.Events = slices.DeleteFunc(r.Events, func(ev store.UnreadEvent) bool { return ev.Num <= read.upto(r.threadName(ev.Thread)) })
-	if len(r.Events) == 0 {
-		r.Threads = nil
+	r.Events = slices.DeleteFunc(r.Events, func(ev store.UnreadEvent) bool {
+		return ev.Num <= read.upto(r.threadName(ev.Thread)) || slices.Contains(gone, ev.Num)
+	})
+	if len(r.Events) != before {
+		r.dropThreads()
+		r.dirty = true
 	}
-	r.dirty = r.dirty || len(r.Events) != before
+}
+
+// dropThreads forgets the threads that no event is in any more.
+func (r *unreadRoom) dropThreads() {
+	old := r.Threads
+	r.Threads = nil
+	for i := range r.Events {
+		if ev := &r.Events[i]; ev.Thread != 0 {
+			ev.Thread = r.thread(string(old[ev.Thread-1]))
+		}
+	}
 }
 
 // threadName is the thread that an event refers to, as receipts name it.
@@ -206,6 +220,7 @@ func (s *Server) lookForUnread(tx *store.Tx, who session, room store.RoomNum, en
 	}
 	var latest store.EventNum
 	var found []sighted
+	var gone []store.EventNum // that were redacted
 	var judge *judge
 	looked := 0
 	err := tx.TimelineBack(room, 0, func(ev *store.StoredEvent) (bool, error) {
@@ -214,14 +229,21 @@ func (s *Server) lookForUnread(tx *store.Tx, who session, room store.RoomNum, en
 		}
 		looked++
 		latest = max(latest, ev.Num)
+		if in, target, ok := tx.EventByID(ev.Redacts); ok && in == room {
+			if ev, err := tx.Event(room, target); err != nil {
+				return false, err
+			} else if ev.RedactedBy != 0 {
+				gone = append(gone, target)
+			}
+		}
 		if judge == nil {
 			var err error
 			if judge, err = newJudge(tx, who, room); err != nil {
 				return false, err
 			}
 		}
+		own := ev.Sender == who.user && !ev.IsState()
 		notify, highlight := judge.notifies(ev)
-		own := ev.Sender == who.user
 		if !notify && !own {
 			return true, nil
 		}
@@ -229,7 +251,7 @@ func (s *Server) lookForUnread(tx *store.Tx, who session, room store.RoomNum, en
 		if err != nil {
 			return false, err
 		}
-		if own { // what one answers one has read
+		if own { // where one speaks one has read
 			read.threads[thread] = max(read.threads[thread], ev.Num)
 			return true, nil
 		}
@@ -241,11 +263,14 @@ func (s *Server) lookForUnread(tx *store.Tx, who session, room store.RoomNum, en
 	if err != nil || latest == 0 {
 		return err
 	}
-	entry.drop(read)
+	entry.drop(read, gone...)
 	for _, ev := range slices.Backward(found) {
 		entry.Events = append(entry.Events, store.UnreadEvent{Num: ev.num, Thread: entry.thread(ev.thread), Highlight: ev.highlight})
 	}
-	entry.Events = entry.Events[max(0, len(entry.Events)-maxUnread):]
+	if len(entry.Events) > maxUnread {
+		entry.Events = slices.Clone(entry.Events[len(entry.Events)-maxUnread:])
+		entry.dropThreads()
+	}
 	entry.Upto, entry.dirty = latest, true
 	return nil
 }
@@ -253,6 +278,7 @@ func (s *Server) lookForUnread(tx *store.Tx, who session, room store.RoomNum, en
 // judge asks a user's push rules about the events of a room.
 type judge struct {
 	rules   *push.Ruleset
+	ignored ignoredUsers
 	context push.Context
 	create  *matrix.Event
 	event   *matrix.Event // m.room.power_levels, nil: none
@@ -268,7 +294,11 @@ func newJudge(tx *store.Tx, who session, room store.RoomNum) (*judge, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &judge{rules: saved.Rules(who.user), context: push.Context{User: who.user, Members: head.Joined}}
+	ignored, err := readIgnored(tx, who.num)
+	if err != nil {
+		return nil, err
+	}
+	j := &judge{rules: saved.Rules(who.user), ignored: ignored, context: push.Context{User: who.user, Members: head.Joined}}
 	for _, s := range []struct {
 		typ, key string
 		use      func(*store.StoredEvent)
@@ -304,6 +334,9 @@ const usualNotifyLevel = 50
 
 // notifies says what the rules make of an event.
 func (j *judge) notifies(ev *store.StoredEvent) (notify, highlight bool) {
+	if ev.RedactedBy != 0 || j.ignored.hides(ev.Event) {
+		return false, false
+	}
 	j.context.MayNotify = func(key string) bool {
 		need, given := j.levels.Notifications[key]
 		if !given {
@@ -312,7 +345,7 @@ func (j *judge) notifies(ev *store.StoredEvent) (notify, highlight bool) {
 		return auth.UserPower(j.create, j.event, ev.Sender) >= need
 	}
 	rule := j.rules.Match(ev.Event, &j.context)
-	if rule == nil || ev.RedactedBy != 0 {
+	if rule == nil {
 		return false, false
 	}
 	return rule.Notifies()

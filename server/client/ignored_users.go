@@ -1,0 +1,76 @@
+package client
+
+import (
+	"errors"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// ignoredUsers are the users of whom a user wants to hear nothing.
+//
+// Spec: CS Ignoring Users.
+type ignoredUsers map[matrix.UserID]jsontext.Value
+
+// readIgnored returns whom a user ignores. What a client has put there and is no
+// list of users ignores nobody.
+func readIgnored(tx *store.Tx, user store.UserNum) (ignoredUsers, error) {
+	d, err := tx.AccountData(user, 0, "m.ignored_user_list")
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Users ignoredUsers `json:"ignored_users"`
+	}
+	if json.Unmarshal(d.Content, &list) != nil {
+		return nil, nil
+	}
+	return list.Users, nil
+}
+
+// has says whether a user is ignored.
+func (i ignoredUsers) has(user matrix.UserID) bool {
+	_, ignored := i[user]
+	return ignored
+}
+
+// hides says whether an event is not to be shown. "Servers must still send state
+// events sent by ignored users to clients."
+func (i ignoredUsers) hides(ev *matrix.Event) bool { return !ev.IsState() && i.has(ev.Sender) }
+
+// hiddenInvites says which invites a user does not want to see.
+type hiddenInvites struct {
+	all     bool // he blocks invites
+	ignored ignoredUsers
+}
+
+func readHiddenInvites(tx *store.Tx, who session) (h hiddenInvites, err error) {
+	if h.all, err = state.BlocksInvites(tx, who.num); err != nil {
+		return h, err
+	}
+	h.ignored, err = readIgnored(tx, who.num)
+	return h, err
+}
+
+// hides says whether an invite is not to be shown. "Servers must not send room
+// invites from ignored users to clients"; "invite events for this user already in
+// the database [...] MUST NOT be served".
+//
+// Spec: CS Ignoring Users; Invite permission.
+func (h hiddenInvites) hides(tx *store.Tx, invite store.LocalMembership) (bool, error) {
+	if h.all || len(h.ignored) == 0 || invite.Event == 0 {
+		return h.all, nil
+	}
+	ev, err := tx.Event(invite.Room, invite.Event)
+	if err != nil {
+		return false, err
+	}
+	return h.ignored.has(ev.Sender), nil
+}
