@@ -264,6 +264,10 @@ func (rm *room) addInitial(c Creation) error {
 		case c.overridden(ev), c.initial(ev.Type, ev.StateKey) != i:
 			continue // name, topic and alias win; of two equal keys the last
 		}
+		draft := matrix.Draft{Sender: c.Creator, Type: ev.Type, StateKey: &ev.StateKey, Content: ev.Content}
+		if err := rm.checkDraft(draft); err != nil {
+			return err
+		}
 		if err := rm.addState(c.Creator, ev.Type, ev.StateKey, ev.Content); err != nil {
 			return err
 		}

@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -80,8 +77,11 @@ func (rm *room) unchanged(draft matrix.Draft) (matrix.EventID, bool, error) {
 // checkDraft refuses what the auth rules would let pass but the Client-Server
 // API does not.
 func (rm *room) checkDraft(draft matrix.Draft) error {
-	if draft.Type == "m.room.create" {
+	switch draft.Type {
+	case "m.room.create":
 		return refuse(ErrForbidden, "A room has one m.room.create event, which it began with")
+	case "m.room.redaction":
+		return refuse(ErrForbidden, "m.room.redaction is no state event") // and as a message it goes by Redact
 	}
 	if draft.Type == "m.room.member" && draft.StateKey != nil {
 		return rm.checkMember(draft)
@@ -92,20 +92,34 @@ func (rm *room) checkDraft(draft matrix.Draft) error {
 	return refuse(ErrForbidden, "You are not in the room %s", rm.id)
 }
 
-// checkMember holds an invite to what holds for invites by their own endpoint.
-// The auth rules say who may invite, join, knock and leave.
+// checkMember holds an invite to what holds for invites by their own endpoint, and
+// a join to the conditions of a restricted room, which the auth rules leave to the
+// server that lets the user in. All else is theirs.
 func (rm *room) checkMember(draft matrix.Draft) error {
-	var content struct {
-		Membership jsontext.Value `json:"membership"`
-	}
 	user, err := matrix.ParseUserID(*draft.StateKey)
-	if err != nil || json.Unmarshal(draft.Content, &content) != nil || string(content.Membership) != `"invite"` {
-		return nil
+	if err != nil {
+		return refuse(ErrBadEvent, "The state key of m.room.member must be a user ID")
 	}
-	if err := rm.rooms.checkInvitee(user); err != nil {
+	ev := matrix.Event{Version: rm.head.Version, Type: draft.Type, Content: draft.Content}
+	content, err := ev.Member()
+	if err != nil {
+		return refuse(ErrBadEvent, "The content of m.room.member cannot be read: %v", err)
+	}
+	switch content.Membership {
+	case matrix.Invite:
+		if err := rm.rooms.checkInvitee(user); err != nil {
+			return err
+		}
+		return rm.checkBlocking(user)
+	case matrix.Join:
+		was, err := rm.membership(user)
+		if err != nil || was == matrix.Join || was == matrix.Invite {
+			return err
+		}
+		_, err = rm.vouch(user)
 		return err
 	}
-	return rm.checkBlocking(user)
+	return nil
 }
 
 // checkRelation refuses a second equal reaction, and a thread on an event that

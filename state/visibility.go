@@ -51,8 +51,12 @@ func (v *Viewer) Reach(head store.Head) (last store.Position, ok bool, err error
 }
 
 // Sees says whether the user may see an event. Spec: CS Room History
-// Visibility, Server behaviour; the rules are quoted in allows.
+// Visibility, Server behaviour; the rules are quoted in allows. Nobody sees what was
+// rejected or soft-failed.
 func (v *Viewer) Sees(ev *store.StoredEvent) (bool, error) {
+	if ev.Rejected || ev.SoftFailed {
+		return false, nil
+	}
 	before, err := v.at(ev.Before)
 	if err != nil {
 		return false, err
