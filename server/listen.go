@@ -68,6 +68,9 @@ func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 		conn.Close()
 		return nil, fmt.Errorf("listen on %s: another process does", path)
 	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
+			return nil, fmt.Errorf("listen on %s: that is a file, and no socket", path)
+		}
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("listen on %s: %w", path, err)
 		}

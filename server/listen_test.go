@@ -311,3 +311,17 @@ func TestOneHostGetsHalf(t *testing.T) {
 		t.Errorf("%d connections from %d hosts", len(table.conns), len(table.from))
 	}
 }
+
+// A setting that names a file by mistake must not remove it.
+func TestSocketReplacesNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(path, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openListener(unixPrefix + path); err == nil {
+		t.Error("a file was taken for a socket")
+	}
+	if text, err := os.ReadFile(path); string(text) != "text" {
+		t.Errorf("the file holds %q, %v", text, err)
+	}
+}
