@@ -126,3 +126,48 @@ func TestLogoutEndsWaitingSync(t *testing.T) {
 		t.Errorf("the sync that waited: %d %s", w.Code, w.Body)
 	}
 }
+
+// A suspended account may redact what it sent itself and nothing else.
+//
+// Spec: CS Account suspension.
+func TestSuspendedRedactsOwnAlone(t *testing.T) {
+	s := newTestServer(t, Config{})
+	alice, bob := s.account(t, "alice", "secret"), s.account(t, "bob", "secret")
+	room := answerString(t, s.do("POST", "/_matrix/client/v3/createRoom", alice, `{"preset":"public_chat"}`), "room_id")
+	if w := s.do("POST", "/_matrix/client/v3/join/"+room, bob, "{}"); w.Code != http.StatusOK {
+		t.Fatalf("join: %d %s", w.Code, w.Body)
+	}
+	rooms := "/_matrix/client/v3/rooms/" + room
+	ofAlice := answerString(t, s.do("PUT", rooms+"/send/m.room.message/1", alice, `{"body":"a"}`), "event_id")
+	ofBob := answerString(t, s.do("PUT", rooms+"/send/m.room.message/1", bob, `{"body":"b"}`), "event_id")
+	err := s.store.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.UpdateAccount(tx.UserNum("@alice:hearth.test"), func(a *store.Account) { a.Suspended = true })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"PUT", rooms + "/redact/" + ofBob + "/2", "{}", http.StatusForbidden},
+		{"PUT", rooms + "/send/m.room.redaction/3", `{"redacts":"` + ofBob + `"}`, http.StatusForbidden},
+		{"PUT", rooms + "/redact/" + ofAlice + "/4", "{}", http.StatusOK},
+		{"PUT", rooms + "/send/m.room.message/5", `{"body":"c"}`, http.StatusForbidden},
+		{"POST", rooms + "/leave", "{}", http.StatusOK},
+	} {
+		if w := s.do(step.method, step.path, alice, step.body); w.Code != step.status {
+			t.Errorf("%s %s: %d %s, want %d", step.method, step.path, w.Code, w.Body, step.status)
+		}
+	}
+}
+
+// answerString returns a member of a good answer that is text.
+func answerString(t *testing.T, w *httptest.ResponseRecorder, name string) string {
+	t.Helper()
+	text := contentString(w.Body.Bytes(), name)
+	if w.Code != http.StatusOK || text == "" {
+		t.Fatalf("%s: %d %s", name, w.Code, w.Body)
+	}
+	return text
+}

@@ -129,7 +129,13 @@ func (s *Server) sendRedaction(w http.ResponseWriter, r *http.Request, who sessi
 	return s.redact(w, r, who, room, target, rest, txn)
 }
 
+// redact makes a redaction. A suspended account may redact its own events alone.
+//
+// Spec: CS Account suspension.
 func (s *Server) redact(w http.ResponseWriter, r *http.Request, who session, room matrix.RoomID, target matrix.EventID, content []byte, txn store.TxnID) error {
+	if who.suspended && !s.sent(who, target) {
+		return who.refuseSuspended()
+	}
 	if err := s.limits.Take(api.LimitSend, string(who.user)); err != nil {
 		return err
 	}
@@ -138,6 +144,17 @@ func (s *Server) redact(w http.ResponseWriter, r *http.Request, who session, roo
 		return err
 	}
 	return api.WriteJSON(w, eventID{id})
+}
+
+// sent says whether an event is known and one of the user's own.
+func (s *Server) sent(who session, id matrix.EventID) (own bool) {
+	err := s.store.View(func(tx *store.Tx) error {
+		room, num, _ := tx.EventByID(id)
+		ev, err := tx.Event(room, num)
+		own = err == nil && ev.Sender == who.user
+		return err
+	})
+	return own && err == nil
 }
 
 // hasMember says whether an object has a member.
