@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 
 	"hearth/state/matrix"
 	"hearth/store/blob"
@@ -94,7 +97,7 @@ func TestBackupAndRestore(t *testing.T) {
 }
 
 // A damaged or cut archive is refused, wherever the damage is, and leaves no
-// database.
+// database. Some bits of a zstd frame mean nothing: damage there is none.
 func TestRestoreRefusesDamage(t *testing.T) {
 	s := openTest(t)
 	fillForBackup(t, s)
@@ -103,6 +106,7 @@ func TestRestoreRefusesDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := packed.Bytes()
+	content := unpacked(t, whole)
 	random := rand.New(rand.NewPCG(1, 2))
 	try := func(what string, archive []byte) {
 		t.Helper()
@@ -123,8 +127,25 @@ func TestRestoreRefusesDamage(t *testing.T) {
 		try("cut", whole[:random.IntN(len(whole))])
 		damaged := bytes.Clone(whole)
 		damaged[20+random.IntN(len(whole)-20)] ^= 1 << random.IntN(8)
-		try("damaged", damaged)
+		if !bytes.Equal(unpacked(t, damaged), content) {
+			try("damaged", damaged)
+		}
 	}
+}
+
+// unpacked returns what a zstd frame holds, as far as it can be read.
+func unpacked(t *testing.T, frame []byte) []byte {
+	t.Helper()
+	r, err := zstd.NewReader(bytes.NewReader(frame))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var content bytes.Buffer
+	if _, err := io.Copy(&content, r); err != nil {
+		content.WriteString(err.Error())
+	}
+	return content.Bytes()
 }
 
 // A backup stops when its context does, or when nobody takes it.

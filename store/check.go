@@ -9,23 +9,44 @@ import (
 // Check reads all that is stored and calls report for each thing that is not
 // as this package states it, in words for the owner. It returns an error only
 // where it cannot go on: a read fails or ctx ends. It sees one state of the
-// file and holds a read transaction until it is done.
+// file and holds a read transaction until it has read that; then, while it
+// looks at the pages of the file, writes wait.
 func (s *Store) Check(ctx context.Context, report func(fault string)) error {
-	return s.View(func(tx *Tx) error {
+	err := s.View(func(tx *Tx) error {
 		c := &checker{Tx: tx, ctx: ctx, report: report}
 		for _, check := range checks {
 			if err := check(c); err != nil {
-				return fmt.Errorf("check: %w", err)
+				return err
 			}
 		}
-		return nil
+		return ctx.Err()
 	})
+	if err == nil {
+		err = s.checkFile(report)
+	}
+	if err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	return nil
+}
+
+// checkFile holds the file to bbolt's own rules: every page is reachable once
+// or free, and keys are in order. bbolt compares with its list of free pages,
+// which is the writer's alone.
+func (s *Store) checkFile(report func(fault string)) error {
+	btx, err := s.bolt.Begin(true)
+	if err != nil {
+		return closedError(err)
+	}
+	for fault := range btx.Check() {
+		report("database file: " + fault.Error())
+	}
+	return btx.Rollback()
 }
 
 // checks are the parts of Check. Who stores a new kind of thing adds a part
 // that holds every record of it to what its file says.
 var checks = []func(*checker) error{
-	checkFile,
 	checkKeys,
 	checkNumbers,
 	checkStream,
@@ -89,15 +110,6 @@ func (c *checker) eachOf(name bucketName, kind byte, fn func(num uint32, rest, v
 			fn(u32(key), key[5:], value)
 		}
 	})
-}
-
-// checkFile holds the file to bbolt's own rules: every page is reachable once
-// or free, and keys are in order.
-func checkFile(c *checker) error {
-	for err := range c.bolt.Check() {
-		c.faultf("database file: %v", err)
-	}
-	return c.ctx.Err()
 }
 
 // Kinds of keys, by bucket; those of number 0 stand apart.

@@ -10,7 +10,8 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrDamaged is wrapped where a record cannot be read as what it should be.
 	ErrDamaged = errors.New("damaged record")
-	// ErrFull is wrapped where the database file has reached the size it may have.
+	// ErrFull is wrapped where the database file has reached the size it may
+	// have, or the disk has no room left.
 	ErrFull = errors.New("the database is full")
 )
 

@@ -32,6 +32,7 @@ type Store struct {
 	queue    queue
 	news     news
 	position atomic.Uint64 // the newest committed Position
+	maxSize  int           // bytes that the file may have, 0: any number
 	server   matrix.ServerName
 	bodies   bodyCodec
 }
@@ -65,7 +66,7 @@ func Open(dir string, name matrix.ServerName, opt Options) (*Store, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	s := &Store{dir: dir, bolt: db, server: name}
+	s := &Store{dir: dir, bolt: db, server: name, maxSize: db.MaxSize}
 	if err := s.begin(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -106,7 +107,7 @@ func (s *Store) begin() error {
 		return err
 	}
 	s.blobs = blobs
-	if err := s.bolt.Update(s.prepare); err != nil {
+	if err := s.prepare(); err != nil {
 		return fmt.Errorf("open %s: %w", s.dir, err)
 	}
 	return s.bolt.View(func(btx *bolt.Tx) error {
@@ -116,44 +117,60 @@ func (s *Store) begin() error {
 	})
 }
 
-// flatten brings the list of buckets back onto one page. Small buckets are
-// kept inside that list; once they have grown out of it, bbolt leaves it spread
-// over pages of which every commit would have to write three in place of one.
-func flatten(btx *bolt.Tx) error {
-	list := btx.Cursor().Bucket()
-	page, err := btx.Page(int(list.Root()))
-	if err != nil || page == nil || page.Type != "branch" {
+// prepare makes a new file's buckets, or checks whose file an old one is and
+// upgrades it. A file that is as it should be is not written.
+func (s *Store) prepare() error {
+	btx, err := s.bolt.Begin(true)
+	if err != nil {
 		return err
 	}
-	for _, traits := range bucketTraits { // what is deleted from is merged with its neighbour
-		beside := []byte(traits.name + "-")
-		if _, err := btx.CreateBucket(beside); err != nil {
-			return fmt.Errorf("flatten: %w", err)
-		}
-		if err := btx.DeleteBucket(beside); err != nil {
-			return fmt.Errorf("flatten: %w", err)
-		}
+	defer func() { _ = btx.Rollback() }() // nothing to do after a commit
+	tx := &Tx{store: s, bolt: btx}
+	if btx.Bucket([]byte(bucketTraits[bucketMeta].name)) == nil {
+		err = s.found(tx)
+	} else {
+		err = errors.Join(s.recognise(tx), tx.flatten())
 	}
-	return nil
+	if err != nil || tx.wrote == 0 {
+		return err
+	}
+	return commitError(btx)
 }
 
-// prepare makes a new file's buckets, checks whose file an old one is, and
-// upgrades it. A file that is as it should be is not written.
-func (s *Store) prepare(btx *bolt.Tx) error {
-	if btx.Bucket([]byte(bucketTraits[bucketMeta].name)) != nil {
-		return errors.Join(s.recognise(&Tx{store: s, bolt: btx}), flatten(btx))
-	}
+// found writes what every file begins with.
+func (s *Store) found(tx *Tx) error {
 	for _, traits := range bucketTraits {
-		if _, err := btx.CreateBucket([]byte(traits.name)); err != nil {
+		if _, err := tx.bolt.CreateBucket([]byte(traits.name)); err != nil {
 			return fmt.Errorf("make bucket %s: %w", traits.name, err)
 		}
 	}
-	tx := &Tx{store: s, bolt: btx}
 	return errors.Join(
 		tx.put(bucketMeta, []byte(metaFormat), binary.AppendUvarint(nil, formatVersion)),
 		tx.put(bucketMeta, []byte(metaServerName), []byte(s.server)),
 		tx.putSecret(),
 	)
+}
+
+// flatten brings the list of buckets back onto one page. Small buckets are
+// kept inside that list; once they have grown out of it, bbolt leaves it spread
+// over pages of which every commit would have to write three in place of one.
+func (tx *Tx) flatten() error {
+	list := tx.bolt.Cursor().Bucket()
+	page, err := tx.bolt.Page(int(list.Root()))
+	if err != nil || page == nil || page.Type != "branch" {
+		return err
+	}
+	tx.wrote++
+	for _, traits := range bucketTraits { // what is deleted from is merged with its neighbour
+		beside := []byte(traits.name + "-")
+		if _, err := tx.bolt.CreateBucket(beside); err != nil {
+			return fmt.Errorf("flatten: %w", err)
+		}
+		if err := tx.bolt.DeleteBucket(beside); err != nil {
+			return fmt.Errorf("flatten: %w", err)
+		}
+	}
+	return nil
 }
 
 // recognise holds an existing file to our server name and format.

@@ -116,7 +116,7 @@ func (s *Store) PurgeRoom(ctx context.Context, room RoomNum, progress func(remov
 	for {
 		var n int
 		var done bool
-		err := s.UpdatePatiently(ctx, purgePatience, func(tx *Tx) (err error) {
+		err := s.Reclaim(ctx, purgePatience, func(tx *Tx) (err error) {
 			n, done, err = tx.purgeStep(room)
 			return err
 		})

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -23,11 +24,16 @@ const (
 	patientFull   = maxGroup * 3 / 4 // as many waiting writes end the gathering early
 )
 
+// maxReserve is the end of a bounded database file that only Reclaim may use:
+// what is to be deleted from a full file needs some pages first.
+const maxReserve = 8 << 20
+
 // A write is one closure on its way into a commit.
 type write struct {
 	ctx      context.Context
 	fn       func(*Tx) error
 	patience time.Duration // how long it may wait for company
+	reclaims bool          // it gives more room back than it takes
 	err      error
 	pos      Position
 	turn     chan bool // true: lead the next group; false: answered
@@ -55,41 +61,49 @@ func (q *queue) init() {
 // Update runs fn in a write transaction and returns after its commit is on
 // disk, or with the reason why nothing of it is. fn may run more than once
 // (when another write of its group fails), so it sets results afresh each
-// time and has no effect but on tx. Several Updates may share one commit. A
-// ctx that ends before fn has begun leaves it out.
+// time and has no effect but on tx. Several Updates may share one commit, made
+// by any of their goroutines: fn returns or panics, but never ends its
+// goroutine. A ctx that ends before fn has begun leaves it out.
 func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
-	_, err := s.update(ctx, 0, fn)
+	_, err := s.update(&write{ctx: ctx, fn: fn})
 	return err
 }
 
 // UpdateAt is Update that also returns the position at which the stream stood
 // after the commit: at or after every change that fn made.
 func (s *Store) UpdateAt(ctx context.Context, fn func(*Tx) error) (Position, error) {
-	return s.update(ctx, 0, fn)
+	return s.update(&write{ctx: ctx, fn: fn})
 }
 
 // UpdatePatiently is Update for work nobody watches: it may gather for up to
 // patience until others want to commit, so that they share one.
 func (s *Store) UpdatePatiently(ctx context.Context, patience time.Duration, fn func(*Tx) error) error {
-	_, err := s.update(ctx, min(patience, maxPatience), fn)
+	_, err := s.update(&write{ctx: ctx, fn: fn, patience: min(patience, maxPatience)})
 	return err
 }
 
-func (s *Store) update(ctx context.Context, patience time.Duration, fn func(*Tx) error) (Position, error) {
+// Reclaim is UpdatePatiently for a small write that deletes more than it puts.
+// It succeeds where the database is full and every other write fails.
+func (s *Store) Reclaim(ctx context.Context, patience time.Duration, fn func(*Tx) error) error {
+	_, err := s.update(&write{ctx: ctx, fn: fn, patience: min(patience, maxPatience), reclaims: true})
+	return err
+}
+
+func (s *Store) update(w *write) (Position, error) {
 	q := &s.queue
 	select {
 	case q.slots <- struct{}{}:
 		defer func() { <-q.slots }()
-	case <-ctx.Done():
-		return 0, fmt.Errorf("wait for the writer: %w", ctx.Err())
+	case <-w.ctx.Done():
+		return 0, fmt.Errorf("wait for the writer: %w", w.ctx.Err())
 	}
-	w := &write{ctx: ctx, fn: fn, patience: patience, turn: make(chan bool, 1)}
+	w.turn = make(chan bool, 1)
 	lead, err := q.join(w)
 	if err != nil {
 		return 0, err
 	}
 	if lead || <-w.turn {
-		s.lead(patience)
+		s.lead(w.patience)
 	}
 	return w.pos, w.err
 }
@@ -215,8 +229,13 @@ func (s *Store) tryGroup(group []*write, failed map[*write]bool) (done int, agai
 		return len(group), false
 	}
 	tx := &Tx{store: s, bolt: btx}
+	reclaims := group[0].reclaims
+	s.allowSize(reclaims)
 	for done < len(group) && (done == 0 || tx.wrote < maxGroupBytes) {
 		w := group[done]
+		if w.reclaims != reclaims {
+			break
+		}
 		done++
 		if failed[w] {
 			continue
@@ -235,6 +254,17 @@ func (s *Store) tryGroup(group []*write, failed map[*write]bool) (done int, agai
 	}
 	s.finish(tx, group[:done], failed)
 	return done, false
+}
+
+// allowSize sets how large the write that has begun may make the file.
+func (s *Store) allowSize(reclaims bool) {
+	if s.maxSize == 0 {
+		return
+	}
+	s.bolt.MaxSize = s.maxSize
+	if !reclaims {
+		s.bolt.MaxSize -= min(maxReserve, s.maxSize/8)
+	}
 }
 
 // run calls a write's closure; a panic in it becomes the write's error.
@@ -276,13 +306,21 @@ func (s *Store) finish(tx *Tx, group []*write, failed map[*write]bool) {
 	}
 }
 
-func commitError(btx *bolt.Tx) error {
-	err := btx.Commit()
+// commitError commits and says in our own words what went wrong. A panic of the
+// database, as on a file that is damaged, fails the commit and not the process.
+func commitError(btx *bolt.Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			_ = btx.Rollback()
+			err = fmt.Errorf("panic in a commit: %v\n%s", p, debug.Stack())
+		}
+	}()
+	err = btx.Commit()
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, bolterrors.ErrMaxSizeReached):
-		return fmt.Errorf("commit: %w", ErrFull)
+	case errors.Is(err, bolterrors.ErrMaxSizeReached), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("commit: %w: %w", ErrFull, err)
 	default:
 		return fmt.Errorf("commit: %w", err)
 	}
