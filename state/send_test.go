@@ -95,8 +95,8 @@ func TestSetAsideIsNotSeen(t *testing.T) {
 		if got := h.accept(ev); got != want {
 			t.Errorf("verdict %d, want %d", got, want)
 		}
+		stored := h.event(ev.ID)
 		h.must(h.store.View(func(tx *store.Tx) error {
-			stored := h.event(ev.ID)
 			viewer, err := NewViewer(tx, stored.RoomNum, alice)
 			if err != nil {
 				return err
