@@ -212,8 +212,8 @@ func TestGroupIsBounded(t *testing.T) {
 // Patient writes wait for company; a hurried one takes them along at once.
 func TestPatience(t *testing.T) {
 	s := openTest(t)
+	release := blockWriter(t, s)
 	before := txid(t, s)
-	start := time.Now()
 	var wg sync.WaitGroup
 	for i := range 5 {
 		wg.Go(func() {
@@ -222,11 +222,13 @@ func TestPatience(t *testing.T) {
 			}
 		})
 	}
-	for waiting := 0; waiting < 5; time.Sleep(time.Millisecond) {
+	for waiting := 0; waiting < 6; time.Sleep(time.Millisecond) { // with the one that runs
 		s.queue.mu.Lock()
 		waiting = len(s.queue.waiting)
 		s.queue.mu.Unlock()
 	}
+	start := time.Now()
+	release()
 	update(t, s, putUser(5))
 	wg.Wait()
 	if took := time.Since(start); took > 900*time.Millisecond {
