@@ -166,10 +166,16 @@ func (m marker) checkThread(tx *store.Tx, room store.RoomNum, num store.EventNum
 	if err != nil {
 		return err
 	}
-	if ev, err := tx.Event(room, num); err != nil || ev.RedactedBy != 0 {
-		return err // what it related to is no longer known
+	if in == m.thread || m.thread == string(m.event) {
+		return nil
 	}
-	if in != m.thread && m.thread != string(m.event) {
+	ev, err := tx.Event(room, num)
+	if err != nil {
+		return err
+	}
+	// What a redacted event related to is no longer known: any root may be right
+	// that there is.
+	if at, _, known := tx.EventByID(matrix.EventID(m.thread)); ev.RedactedBy == 0 || !known || at != room {
 		return api.ErrInvalidParam.Because("The event is not in the thread %s", m.thread)
 	}
 	return nil
