@@ -14,8 +14,11 @@ import (
 	"hearth/store"
 )
 
-// maxPage is the most events that one page of history has.
-const maxPage = 1000
+// Bounds of a page of history.
+const (
+	maxPage      = 1000    // events
+	maxPageBytes = 2 << 20 // of events, but for the last
+)
 
 // messagesRequest is what a client asks of a room's history.
 type messagesRequest struct {
@@ -144,6 +147,7 @@ type pager struct {
 	at     store.Position // behind the last event that was looked at, in walking direction
 	more   bool           // there is more behind it
 	events []*store.StoredEvent
+	size   int // of events, in bytes
 }
 
 // read collects the events. It looks at a bounded number, so that a page may
@@ -158,7 +162,7 @@ func (p *pager) read() error {
 		if pos > p.view.upto && !p.req.back || p.req.beyond(pos) {
 			return false, nil
 		}
-		if len(p.events) >= p.req.limit || looked >= maxLookedAt {
+		if len(p.events) >= p.req.limit || p.size >= maxPageBytes || looked >= maxLookedAt {
 			p.more = p.req.limit > 0 // who wants none gets no token to ask again
 			return false, nil
 		}
@@ -170,6 +174,7 @@ func (p *pager) read() error {
 		wanted, err := p.view.format.wants(p.req.filter, ev)
 		if wanted {
 			p.events = append(p.events, ev)
+			p.size += len(ev.JSON())
 		}
 		return true, err
 	}

@@ -129,6 +129,7 @@ type relatives struct {
 	req    relationsRequest
 	format *formatter
 	events []*store.StoredEvent
+	size   int // of events, in bytes
 	more   bool
 }
 
@@ -211,10 +212,11 @@ func (r *relatives) take(rel store.Relation) (bool, error) {
 	if !sees || err != nil {
 		return true, err
 	}
-	if len(r.events) == r.req.limit {
+	if len(r.events) == r.req.limit || r.size >= maxPageBytes {
 		r.more = len(r.events) > 0
 		return false, nil
 	}
 	r.events = append(r.events, ev)
+	r.size += len(ev.JSON())
 	return true, nil
 }

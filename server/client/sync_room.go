@@ -153,7 +153,7 @@ const maxLookedAt = 2000
 func (rs *roomSync) collectTimeline() error {
 	filter := &rs.req.filter.Room.Timeline
 	limit := filter.Most(10, maxPage)
-	looked := 0
+	looked, size := 0, 0
 	end := store.EventNum(rs.upto+1) << 1
 	first := rs.upto // the position before the first event that is shown
 	err := rs.tx.TimelineBack(rs.room.member.Room, end, func(ev *store.StoredEvent) (bool, error) {
@@ -165,13 +165,14 @@ func (rs *roomSync) collectTimeline() error {
 		if err != nil {
 			return false, err
 		}
-		if wanted && len(rs.shown) == limit || looked > maxLookedAt {
+		if wanted && (len(rs.shown) == limit || size >= maxPageBytes) || looked > maxLookedAt {
 			rs.entry.Timeline.Limited = true
 			return false, nil
 		}
 		rs.named = rs.named || names(ev)
 		if wanted {
 			rs.shown = append(rs.shown, ev)
+			size += len(ev.JSON())
 			first = ev.Num.Position() - 1
 		}
 		return true, nil
