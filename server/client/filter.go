@@ -118,6 +118,12 @@ func (f *RoomEventFilter) MatchEvent(ev *matrix.Event) bool {
 		(f.ContainsURL == nil || *f.ContainsURL == hasURL(ev.Content))
 }
 
+// WantsAll says whether MatchEvent lets every event through.
+func (f *RoomEventFilter) WantsAll() bool {
+	return f.Types == nil && f.NotTypes == nil && f.Senders == nil && f.NotSenders == nil &&
+		f.Rooms == nil && f.NotRooms == nil && f.ContainsURL == nil
+}
+
 // NeedsRelations says whether MatchRelated is to be asked as well.
 func (f *RoomEventFilter) NeedsRelations() bool {
 	return f.RelatedBySenders != nil || f.RelatedByRelTypes != nil
