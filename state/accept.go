@@ -225,6 +225,7 @@ func (a *acceptance) before() (store.SnapshotID, error) {
 // returns what makes the first of them the resolved one.
 func (a *acceptance) meet(m *resolution, ends []store.EventNum) (changes []store.StateChange, err error) {
 	given := m.snapshots
+	a.rooms.litter.add(a.num, a.rooms.now())
 	err = a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
 		m.snapshots = slices.Clone(given)
 		for _, num := range ends {

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -10,13 +11,16 @@ import (
 	"hearth/store"
 )
 
-// Config is what Rooms needs; all but Now is required.
+// Config is what Rooms needs; all but Now and Log are required.
 type Config struct {
 	Store  *store.Store
 	Server matrix.ServerName
 	Key    matrix.SigningKey
 	// Now is the clock. If nil, time.Now is used.
 	Now func() time.Time
+	// Log tells what went wrong where nobody waits for an answer. If nil, it is
+	// not told.
+	Log *slog.Logger
 }
 
 // Rooms is all rooms that this server takes part in. Its methods may be
@@ -26,7 +30,10 @@ type Rooms struct {
 	server matrix.ServerName
 	key    matrix.SigningKey
 	now    func() time.Time
+	log    *slog.Logger
 	locks  roomLocks
+	litter litter
+	upkeep chan struct{} // holds one while snapshots are collected or a room is purged
 }
 
 // New returns the rooms of a store.
@@ -34,11 +41,17 @@ func New(c Config) *Rooms {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	return &Rooms{
 		store:  c.Store,
 		server: c.Server,
 		key:    c.Key,
 		now:    c.Now,
+		log:    c.Log,
+		litter: litter{rooms: make(map[store.RoomNum]forks)},
+		upkeep: make(chan struct{}, 1),
 		locks:  roomLocks{rooms: make(map[matrix.RoomID]*roomLock)},
 	}
 }

@@ -80,6 +80,13 @@ func (tx *Tx) UsedSnapshots(room RoomNum, use func(SnapshotID) error) error {
 	return use(head.Current)
 }
 
+// StateRecords returns how many records the states of a room have ever had: what
+// a collection has to look at, at most.
+func (tx *Tx) StateRecords(room RoomNum) (uint64, error) {
+	counter, err := tx.stateCounter(room)
+	return counter.next - 1, err
+}
+
 // sweep removes the records in a marker's window that it has not marked.
 func (s *Store) sweep(ctx context.Context, m *marker) (removed int, err error) {
 	for at := m.first; at < m.end; {
