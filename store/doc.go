@@ -9,7 +9,8 @@
 // [Store.View] on a snapshot of the file and never wait for the writer.
 //
 // There is one stream. Every visible change takes the next [Position] in the
-// write that makes it; sync tokens, push, application services and federation
+// write that makes it, and an event of a room's timeline stands there itself;
+// sync tokens, push, application services and federation
 // destinations are cursors on that one number. A commit wakes those who wait
 // for it ([Store.Wait] for everybody, [Watch] for one local user).
 //

@@ -127,11 +127,12 @@ func (s *Store) prepare() error {
 	defer func() { _ = btx.Rollback() }() // nothing to do after a commit
 	tx := &Tx{store: s, bolt: btx}
 	if btx.Bucket([]byte(bucketTraits[bucketMeta].name)) == nil {
-		err = s.found(tx)
-	} else {
-		err = errors.Join(s.recognise(tx), tx.flatten())
+		if err := s.found(tx); err != nil {
+			return err
+		}
+		return errors.Join(commitError(btx), syncFolder(s.dir))
 	}
-	if err != nil || tx.wrote == 0 {
+	if err := errors.Join(s.recognise(tx), tx.flatten()); err != nil || tx.wrote == 0 {
 		return err
 	}
 	return commitError(btx)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base32"
@@ -30,7 +31,7 @@ func (tx *Tx) SigningKeys() ([]SigningKey, error) {
 		keys = append(keys, k)
 		return true, err
 	})
-	slices.SortStableFunc(keys, func(a, b SigningKey) int { return int(b.Created - a.Created) })
+	slices.SortStableFunc(keys, func(a, b SigningKey) int { return cmp.Compare(b.Created, a.Created) })
 	return keys, err
 }
 
