@@ -153,6 +153,8 @@ func (s *Server) tryStage(ctx context.Context, st *stageSession, who session, au
 	}
 	var refused *api.Error
 	switch {
+	case err == errOtherUser: // 403, and no challenge: this was no mistyped password
+		return err
 	case errors.As(err, &refused) && refused.Status < http.StatusInternalServerError && !errors.Is(err, api.ErrLimitExceeded):
 		return st.refuse(refused)
 	case err != nil:
@@ -161,6 +163,10 @@ func (s *Server) tryStage(ctx context.Context, st *stageSession, who session, au
 	s.stages.complete(st, auth.Type, shown)
 	return nil
 }
+
+// errOtherUser is the answer to who proves to be somebody else than the user of
+// the request's token.
+var errOtherUser = api.ErrForbidden.Because("Only the user who is logged in may authenticate this request")
 
 // tryPassword checks the stage m.login.password and returns whose password it was:
 // that of the user who makes the request, where one is logged in.
@@ -184,7 +190,7 @@ func (s *Server) tryPassword(ctx context.Context, who session, auth *authData) (
 		return 0, err
 	}
 	if who.known() && found != who.num {
-		return 0, errWrongPassword
+		return 0, errOtherUser
 	}
 	return found, nil
 }

@@ -86,6 +86,8 @@ func (s *Server) submitFallbackPage(w http.ResponseWriter, r *http.Request, _ se
 	switch {
 	case errors.As(err, &refused):
 		return writeFallbackForm(w, auth.Type, st.id, refused.Text)
+	case err == errOtherUser:
+		return writeFallbackForm(w, auth.Type, st.id, errOtherUser.Text)
 	case err != nil:
 		return err
 	}
