@@ -17,6 +17,10 @@ type Join struct {
 	User             matrix.UserID
 	Reason           string
 	ThirdPartyInvite jsontext.Value // proof of an invite by address, an object or nothing
+
+	// Extra is what else the member event shall say. Of the keys that member
+	// events have by the specification none is taken from here.
+	Extra map[string]jsontext.Value
 }
 
 // Join joins a local user to a room that this server knows. A user who is in
@@ -31,6 +35,7 @@ func (r *Rooms) Join(ctx context.Context, j Join) error {
 			return err
 		}
 		content := memberContent{Membership: matrix.Join, Reason: j.Reason, ThirdPartyInvite: j.ThirdPartyInvite}
+		content.extend(j.Extra)
 		if was != matrix.Invite {
 			if content.AuthorisedVia, err = rm.vouch(j.User); err != nil {
 				return err

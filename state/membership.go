@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -21,6 +22,22 @@ type memberContent struct {
 	Direct           bool              `json:"is_direct,omitzero"`
 	AuthorisedVia    matrix.UserID     `json:"join_authorised_via_users_server,omitzero"`
 	ThirdPartyInvite jsontext.Value    `json:"third_party_invite,omitzero"`
+
+	Extra map[string]jsontext.Value `json:",embed"` // none of the keys above
+}
+
+// memberKeys are the keys of a member event that no client writes by joining.
+var memberKeys = []string{
+	"membership", "displayname", "avatar_url", "reason", "is_direct",
+	"join_authorised_via_users_server", "third_party_invite",
+}
+
+// extend adds what a client wants a member event to say beyond what is specified.
+func (c *memberContent) extend(extra map[string]jsontext.Value) {
+	c.Extra = maps.Clone(extra)
+	for _, key := range memberKeys {
+		delete(c.Extra, key)
+	}
 }
 
 // A MembershipChange is what one user wants to make of a user's membership,

@@ -15,10 +15,13 @@ import (
 // maxSmallBody bounds bodies that hold a few short fields.
 const maxSmallBody = 64 << 10
 
-// joinRequest is the body of the endpoints that join.
+// joinRequest is the body of the endpoints that join. What it has beyond the
+// specification goes into the member event, as clients know it from other servers.
 type joinRequest struct {
 	Reason           string         `json:"reason"`
 	ThirdPartySigned jsontext.Value `json:"third_party_signed"`
+
+	Extra map[string]jsontext.Value `json:",embed"`
 }
 
 // joinRoomById answers POST /rooms/{roomID}/join.
@@ -47,7 +50,7 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request, who session, room 
 	if err := s.limits.Take(api.LimitJoin, string(who.user)); err != nil {
 		return err
 	}
-	join := state.Join{Room: room, User: who.user, Reason: req.Reason}
+	join := state.Join{Room: room, User: who.user, Reason: req.Reason, Extra: req.Extra}
 	if signed := req.ThirdPartySigned; signed.Kind() == '{' {
 		join.ThirdPartyInvite = append(append([]byte(`{"signed":`), signed...), '}')
 	}

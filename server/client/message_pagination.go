@@ -43,6 +43,9 @@ type historyPage struct {
 //
 // Spec: CS Getting events for a room.
 func (s *Server) getRoomEvents(w http.ResponseWriter, r *http.Request, who session) error {
+	if err := s.mayRead(r, who); err != nil {
+		return err
+	}
 	req, err := s.readMessages(r, who)
 	if err != nil {
 		return err
@@ -52,6 +55,19 @@ func (s *Server) getRoomEvents(w http.ResponseWriter, r *http.Request, who sessi
 		return err
 	}
 	return api.WriteJSON(w, page)
+}
+
+// mayRead says to who may not read the room of a path that it is so, whatever
+// else is wrong with the request.
+func (s *Server) mayRead(r *http.Request, who session) error {
+	room, err := pathRoom(r)
+	if err != nil {
+		return err
+	}
+	return s.store.View(func(tx *store.Tx) error {
+		_, err := s.roomView(tx, room, who)
+		return err
+	})
 }
 
 func (s *Server) readMessages(r *http.Request, who session) (messagesRequest, error) {
@@ -146,6 +162,7 @@ type pager struct {
 	from   store.Position
 	at     store.Position // behind the last event that was looked at, in walking direction
 	more   bool           // there is more behind it
+	passed bool           // events were passed over: filtered out, or not to be seen
 	events []*store.StoredEvent
 	size   int // of events, in bytes
 }
@@ -176,6 +193,7 @@ func (p *pager) read() error {
 			p.events = append(p.events, ev)
 			p.size += len(ev.JSON())
 		}
+		p.passed = p.passed || !wanted
 		return true, err
 	}
 	if p.req.back {
@@ -183,6 +201,11 @@ func (p *pager) read() error {
 	}
 	return tx.Timeline(room, store.EventNum(p.from+1)<<1, step)
 }
+
+// goesOn says whether the page has an end to ask on from. A page with events that
+// passed over others has one even where no more follow: clients know that from
+// other servers, and their next page is empty and the last.
+func (p *pager) goesOn() bool { return p.more || p.passed && len(p.events) > 0 }
 
 // start is the position that the page begins at.
 func (p *pager) start() store.Position {
@@ -200,7 +223,7 @@ func (p *pager) start() store.Position {
 // page formats what was read.
 func (p *pager) page() (historyPage, error) {
 	page := historyPage{Start: streamToken{pos: p.from}.String(), Chunk: make([]jsontext.Value, 0, len(p.events))}
-	if p.more {
+	if p.goesOn() {
 		page.End = streamToken{pos: p.at}.String()
 	}
 	for _, ev := range p.events {

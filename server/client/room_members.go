@@ -30,7 +30,7 @@ func (s *Server) getMembersByRoom(w http.ResponseWriter, r *http.Request, who se
 	list, err := s.stateList(room, who, func(view *roomView, tx *store.Tx) ([]store.EventNum, error) {
 		snapshot := view.state
 		if at != nil {
-			if snapshot, err = tx.CurrentAt(view.num, min(at.pos, view.upto)); err != nil {
+			if snapshot, err = view.membersAt(tx, at.pos); err != nil {
 				return nil, err
 			}
 		}
@@ -49,6 +49,21 @@ func (s *Server) getMembersByRoom(w http.ResponseWriter, r *http.Request, who se
 	return s.writeState(w, list, `{"chunk":[`, `]}`)
 }
 
+// membersAt returns the state that tells the members at a position. A sync whose
+// timeline holds the whole room ends at a position before the first event: there
+// the members are those whom the room begins with.
+func (v *roomView) membersAt(tx *store.Tx, pos store.Position) (store.SnapshotID, error) {
+	at, err := tx.CurrentAt(v.num, min(pos, v.upto))
+	if at != 0 || err != nil {
+		return at, err
+	}
+	err = tx.Timeline(v.num, 0, func(ev *store.StoredEvent) (bool, error) {
+		at = ev.After
+		return ev.Type == "m.room.create", nil
+	})
+	return at, err
+}
+
 // members calls fn for each member event of a snapshot.
 func (v *roomView) members(at store.SnapshotID, fn func(*store.StoredEvent, matrix.MemberContent) error) error {
 	tx := v.format.tx
@@ -65,10 +80,11 @@ func (v *roomView) members(at store.SnapshotID, fn func(*store.StoredEvent, matr
 	})
 }
 
-// joinedMember is what joined_members tells of a user; what is not known is left out.
+// joinedMember is what joined_members tells of a user. What is not known is null:
+// clients look for both keys.
 type joinedMember struct {
-	DisplayName *string `json:"display_name,omitzero"`
-	AvatarURL   *string `json:"avatar_url,omitzero"`
+	DisplayName *string `json:"display_name"`
+	AvatarURL   *string `json:"avatar_url"`
 }
 
 // getJoinedMembersByRoom answers GET /rooms/{roomID}/joined_members for who is

@@ -183,10 +183,16 @@ func (s *Server) syncRooms(tx *store.Tx, req syncRequest, next streamToken) ([]s
 	var joined, others []syncRoom
 	err = tx.LocalMemberships(req.who.num, func(m store.LocalMembership) (bool, error) {
 		id := tx.RoomID(m.Room)
-		if m.Forgotten || !req.filter.Room.Wants(id) {
+		if !req.filter.Room.Wants(id) {
 			return true, nil
 		}
 		fresh := req.initial || m.Position > req.since.pos
+		if m.Forgotten { // the other devices learn that the user has left, once
+			if fresh && !req.initial {
+				others = append(others, syncRoom{"leave", m, id})
+			}
+			return true, nil
+		}
 		switch m.Membership {
 		case matrix.Join:
 			if req.fullState || fresh || changed.has(m.Room) || s.typing.Changed(m.Room, req.since.typing) {

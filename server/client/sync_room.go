@@ -62,6 +62,9 @@ func (s *Server) answerRoom(req syncRequest, room syncRoom, out *syncWriter) err
 	case "knock":
 		return s.answerStripped(req, room, "knock_state", out)
 	}
+	if room.member.Forgotten { // nothing is told but that the user is out of it
+		return out.room(room.section, room.id, []byte(`{"timeline":{"events":[]}}`))
+	}
 	rs := &roomSync{Server: s, req: req, room: room, upto: out.next.pos, next: out.next}
 	var entry []byte
 	err := s.store.View(func(tx *store.Tx) (err error) {
@@ -224,9 +227,9 @@ func (rs *roomSync) collectData() error {
 	if err != nil {
 		return err
 	}
-	rs.entry.AccountData.Events = keep(data, func(ev accountDataEvent) bool {
+	rs.entry.AccountData = listOf(keep(data, func(ev accountDataEvent) bool {
 		return rs.req.filter.Room.AccountData.MatchIn(rs.room.id, ev.Type, rs.req.who.user)
-	})
+	}))
 	return nil
 }
 
