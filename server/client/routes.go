@@ -147,7 +147,9 @@ var dataRoutes = []route{
 	{"POST /_matrix/client/v3/rooms/{roomID}/read_markers", device, (*Server).setReadMarker},
 	{"PUT /_matrix/client/v3/rooms/{roomID}/typing/{userID}", device, (*Server).setTyping},
 
+	{"GET /_matrix/client/v3/pushrules", device, (*Server).getPushRules},
 	{"GET /_matrix/client/v3/pushrules/", device, (*Server).getPushRules},
+	{"GET /_matrix/client/v3/pushrules/global", device, (*Server).getPushRulesGlobal},
 	{"GET /_matrix/client/v3/pushrules/global/", device, (*Server).getPushRulesGlobal},
 	{"GET /_matrix/client/v3/pushrules/global/{kind}/{ruleID}", device, (*Server).getPushRule},
 	{"PUT /_matrix/client/v3/pushrules/global/{kind}/{ruleID}", device, (*Server).setPushRule},

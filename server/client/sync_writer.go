@@ -15,7 +15,7 @@ import (
 type syncTop struct {
 	NextBatch   string                      `json:"next_batch"`
 	AccountData eventList[accountDataEvent] `json:"account_data,omitzero"`
-	deviceSync  `json:",inline"`
+	deviceSync
 }
 
 // eventList is a section that holds events.
@@ -23,7 +23,13 @@ type eventList[T any] struct {
 	Events []T `json:"events,omitzero"`
 }
 
-func listOf[T any](events []T) eventList[T] { return eventList[T]{events} }
+// listOf returns the section for events, nothing where there are none.
+func listOf[T any](events []T) (list eventList[T]) {
+	if len(events) > 0 {
+		list.Events = events
+	}
+	return list
+}
 
 // syncWriter writes the answer of a sync. Nothing is sent before something is
 // new: until then the request can still wait, or fail with a proper error.
