@@ -125,8 +125,8 @@ func (o *owner) users() ([]account, error) {
 	return all, err
 }
 
-// hasAccounts reports whether anybody can log in.
-func (o *owner) hasAccounts() (bool, error) {
+// hasOwner reports whether the owner has an account.
+func (o *owner) hasOwner() (bool, error) {
 	var some bool
 	err := o.store.View(func(tx *store.Tx) error {
 		some = tx.Owner() != 0

@@ -262,18 +262,18 @@ func NewLogger(config Config, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// Welcome tells on w how to make the first account, while there is none, and logs
+// Welcome tells on w how to make the owner's account, while there is none, and logs
 // what the settings ask for in vain.
 func (s *Server) Welcome(w io.Writer) error {
 	for _, text := range s.config.Warnings() {
 		s.log.Warn(text)
 	}
-	some, err := s.owner.hasAccounts()
+	some, err := s.owner.hasOwner()
 	if err != nil || some {
 		return err
 	}
 	_, err = fmt.Fprintf(w, `
-There is no account yet. Make the first one, which owns this server:
+This server has no owner yet. Make the first account, which owns it:
 
     %s user add NAME%s
 

@@ -50,22 +50,31 @@ func (tx *Tx) IsLocal(user UserNum) bool {
 }
 
 // CreateAccount makes the account of a new local user and returns the user's
-// number. The first account of all becomes the owner's and an administrator's.
+// number. The first one that is made so becomes the owner's and an administrator's.
 // The error wraps ErrExists where the name is, or ever was, taken.
 func (tx *Tx) CreateAccount(id matrix.UserID, a Account) (UserNum, error) {
+	first := tx.Owner() == 0
+	a.Admin = a.Admin || first
+	user, err := tx.CreateOpenAccount(id, a)
+	if err != nil || !first {
+		return user, err
+	}
+	owner := binary.AppendUvarint(nil, uint64(user))
+	if err := tx.put(bucketMeta, []byte(metaOwner), owner); err != nil {
+		return 0, fmt.Errorf("create %s: %w", id, err)
+	}
+	return user, nil
+}
+
+// CreateOpenAccount is CreateAccount for somebody who needed nobody's leave to
+// register: the account never becomes the owner's.
+func (tx *Tx) CreateOpenAccount(id matrix.UserID, a Account) (UserNum, error) {
 	user, err := tx.PutUserNum(id)
 	if err != nil {
 		return 0, fmt.Errorf("create %s: %w", id, err)
 	}
 	if tx.IsLocal(user) {
 		return 0, fmt.Errorf("create %s: %w", id, ErrExists)
-	}
-	if tx.Owner() == 0 {
-		a.Admin = true
-		owner := binary.AppendUvarint(nil, uint64(user))
-		if err := tx.put(bucketMeta, []byte(metaOwner), owner); err != nil {
-			return 0, fmt.Errorf("create %s: %w", id, err)
-		}
 	}
 	if err := tx.putAccount(user, a); err != nil {
 		return 0, fmt.Errorf("create %s: %w", id, err)

@@ -58,7 +58,7 @@ const (
 	metaServerName = "server_name" // the server name this data belongs to for ever
 	metaSigningKey = "signing/"    // signing/ + key ID: a private ed25519 key, see signing_key.go
 	metaSecret     = "secret"      // 32 random bytes: HMAC key for opaque tokens that need no record
-	metaOwner      = "owner"       // uvarint user number of the owner and administrator
+	metaOwner      = "owner"       // uvarint user number of the owner and administrator; absent: none yet
 )
 
 // Bucket number. A kind byte, then the name; and the kind byte in upper case,

@@ -60,7 +60,9 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, _ session) err
 	if err != nil {
 		return err
 	}
-	made := newAccount{user: user, hash: hash, token: shown.registrationToken}
+	made := newAccount{
+		user: user, hash: hash, token: shown.registrationToken, open: s.config.Registration == RegistrationOpen,
+	}
 	if !req.InhibitLogin {
 		made.login = &plan
 	}
@@ -172,6 +174,7 @@ type newAccount struct {
 	displayName string     // empty: the localpart
 	token       string     // the registration token that allows it; empty: none is needed
 	login       *loginPlan // nil: do not log in
+	open        bool       // made by a stranger with nobody's leave: never the owner's
 }
 
 // makeAccount makes an account in one write: whoever races for the name or for
@@ -186,7 +189,11 @@ func (s *Server) makeAccount(ctx context.Context, a newAccount) error {
 				return err
 			}
 		}
-		num, err := tx.CreateAccount(a.user, store.Account{PasswordHash: a.hash, Created: s.now(), Admin: a.admin})
+		create := tx.CreateAccount
+		if a.open {
+			create = tx.CreateOpenAccount
+		}
+		num, err := create(a.user, store.Account{PasswordHash: a.hash, Created: s.now(), Admin: a.admin})
 		if errors.Is(err, store.ErrExists) {
 			return api.ErrUserInUse
 		}

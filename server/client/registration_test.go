@@ -95,9 +95,13 @@ func race(s *testServer, body func(i int) string) int {
 	return n
 }
 
-// The first account of all is the owner's; later ones are not.
+// The first account is the owner's; later ones are not, and neither is that of a
+// stranger who was quicker.
 func TestFirstAccountIsOwner(t *testing.T) {
 	s := newTestServer(t, Config{Registration: RegistrationOpen})
+	if w := s.do("POST", "/_matrix/client/v3/register", "", `{"username":"zero","password":"secret","auth":{"type":"m.login.dummy"}}`); w.Code != http.StatusOK {
+		t.Fatalf("register: %d %s", w.Code, w.Body)
+	}
 	s.account(t, "first", "secret")
 	s.account(t, "second", "secret")
 	err := s.store.View(func(tx *store.Tx) error {
@@ -105,7 +109,7 @@ func TestFirstAccountIsOwner(t *testing.T) {
 		if tx.Owner() != first {
 			t.Errorf("the owner is %d, want %d", tx.Owner(), first)
 		}
-		for user, want := range map[store.UserNum]bool{first: true, second: false} {
+		for user, want := range map[store.UserNum]bool{tx.UserNum("@zero:hearth.test"): false, first: true, second: false} {
 			a, err := tx.Account(user)
 			if err != nil {
 				return err
