@@ -10,9 +10,9 @@
 //
 // There is one stream. Every visible change takes the next [Position] in the
 // write that makes it, and an event of a room's timeline stands there itself;
-// sync tokens, push, application services and federation
-// destinations are cursors on that one number. A commit wakes those who wait
-// for it ([Store.Wait] for everybody, [Watch] for one local user).
+// sync tokens, push, application services and federation destinations are
+// cursors on that one number. A commit wakes those who wait for it
+// ([Store.Wait] for everybody, [Watch] for one local user).
 //
 // The package never dials, never runs a rule of Matrix, and holds no
 // transaction while it waits.
