@@ -148,6 +148,20 @@ func (c *checker) checkHead(room RoomNum, h Head) {
 	}
 }
 
+// checkLocalMember holds a local user's member event of a current state to the
+// user's own record of the room. One that a purge has struck names no event.
+func (c *checker) checkLocalMember(ev *StoredEvent) {
+	user, err := matrix.ParseUserID(*ev.StateKey)
+	if err != nil || user.Server() != c.store.server {
+		return
+	}
+	m, known, err := c.LocalMembership(c.UserNum(user), ev.RoomNum)
+	struck := m.Event == 0 && m.Membership == matrix.Leave
+	if err != nil || !known || m.Event != ev.Num && !struck {
+		c.faultf("room %d: event %d is the membership of %s, whose record is of event %d: %v", ev.RoomNum, ev.Num, user, m.Event, err)
+	}
+}
+
 // checkCounts counts the members of the current state.
 func (c *checker) checkCounts(room RoomNum, h Head) error {
 	var joined, invited uint64
@@ -163,6 +177,7 @@ func (c *checker) checkCounts(room RoomNum, h Head) error {
 		if !slot.Member() {
 			return true, nil
 		}
+		c.checkLocalMember(ev)
 		switch m, _ := ev.Member(); m.Membership {
 		case matrix.Join:
 			joined++

@@ -72,6 +72,11 @@ func (c *checker) checkMembership(user UserNum, m LocalMembership) {
 		c.faultf("user %d: membership %q in room %d, event %s says %q: %v",
 			user, m.Membership, m.Room, ev.ID, content.Membership, err)
 	}
+	if head, err := c.Head(m.Room); err == nil && m.Stripped == nil {
+		if now, err := c.StateAt(m.Room, head.Current, ev.Slot); err != nil || now != m.Event {
+			c.faultf("user %d: membership in room %d is by event %d, the state has %d: %v", user, m.Room, m.Event, now, err)
+		}
+	}
 }
 
 // checkRoomRecords holds relations, pending redactions and back-filled history

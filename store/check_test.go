@@ -111,6 +111,23 @@ func TestCheckFindsDamage(t *testing.T) {
 		"name without number": {"leads back to", func(tx *Tx, r *testRoom) error {
 			return tx.delete(bucketNumber, numberKey(numberUser, uint32(tx.UserNum(bob))))
 		}},
+		"membership of another time": {"whose record is of event", func(tx *Tx, r *testRoom) error {
+			_, err := r.putState(tx, bob, memberType, string(bob), `{"membership":"join"}`)
+			return err
+		}},
+		"membership that the state has not": {"the state has", func(tx *Tx, r *testRoom) error {
+			m := member(tx, r)
+			h, err := tx.Head(r.num)
+			if err != nil {
+				return err
+			}
+			slot, _ := tx.Slot(r.num, memberType, string(bob))
+			if h.Current, err = tx.Derive(r.num, h.Current, StateChange{Slot: slot}); err != nil {
+				return err
+			}
+			h.Joined--
+			return errors.Join(tx.PutHead(r.num, h), tx.PutLocalMembership(tx.UserNum(bob), m))
+		}},
 		"membership without mirror": {"there", func(tx *Tx, r *testRoom) error {
 			return tx.delete(bucketRoom, localMemberKey(r.num, tx.UserNum(bob)))
 		}},
