@@ -22,9 +22,10 @@ const (
 
 // BeginPurge makes a room unknown, so that [Store.PurgeRoom] can remove it
 // while the server runs on. Of a local user's membership it leaves that the room
-// was left, for the devices that have yet to be told. It is bounded work: while
-// more is true there is some left, the room stands as it was, and BeginPurge is
-// to be called in another write, before anybody may enter the room again.
+// was left and is forgotten, for the devices that have yet to be told. It is
+// bounded work: while more is true there is some left, the room stands as it was,
+// and BeginPurge is to be called in another write, before anybody may enter the
+// room again.
 //
 // The error wraps ErrNotFound when the room has no head and is not being purged.
 func (tx *Tx) BeginPurge(room RoomNum) (more bool, err error) {
@@ -76,7 +77,7 @@ func (tx *Tx) strikeMember(user UserNum, room RoomNum) (int, error) {
 	if err != nil || !known {
 		return 0, err
 	}
-	left := LocalMembership{Room: room, Membership: matrix.Leave, Position: m.Position, Forgotten: m.Forgotten}
+	left := LocalMembership{Room: room, Membership: matrix.Leave, Position: m.Position, Forgotten: true}
 	if bytes.Equal(packMembership(m), packMembership(left)) {
 		return 0, nil
 	}

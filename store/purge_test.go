@@ -211,7 +211,7 @@ func TestPurgeMemberships(t *testing.T) {
 	view(t, s, func(tx *Tx) error {
 		for _, user := range []matrix.UserID{alice, bob} {
 			m, known, err := tx.LocalMembership(tx.UserNum(user), r.num)
-			if err != nil || !known || m.Membership != matrix.Leave || m.Event != 0 || m.Joined != 0 {
+			if err != nil || !known || m.Membership != matrix.Leave || m.Event != 0 || m.Joined != 0 || !m.Forgotten {
 				t.Errorf("%s: %+v, %v, %v", user, m, known, err)
 			}
 			if user == bob && m.Position != before.Position {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -69,6 +70,9 @@ func (s *Server) answerRoom(req syncRequest, room syncRoom, out *syncWriter) err
 	var entry []byte
 	err := s.store.View(func(tx *store.Tx) (err error) {
 		rs.tx = tx
+		if _, err := tx.Head(room.member.Room); errors.Is(err, store.ErrNotFound) {
+			return nil // purged since the rooms were listed: the next sync tells
+		}
 		if err := rs.collect(); err != nil {
 			return err
 		}
