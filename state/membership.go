@@ -90,6 +90,9 @@ func (r *Rooms) ChangeMembership(ctx context.Context, c MembershipChange) (matri
 // Unban lifts a ban; who was not banned is ErrForbidden.
 func (r *Rooms) Unban(ctx context.Context, id matrix.RoomID, sender, target matrix.UserID, reason string) error {
 	return r.changeAsMember(ctx, id, func(rm *room) error {
+		if err := rm.requireMember(sender); err != nil {
+			return err
+		}
 		was, err := rm.membership(target)
 		if err != nil {
 			return err
@@ -102,9 +105,24 @@ func (r *Rooms) Unban(ctx context.Context, id matrix.RoomID, sender, target matr
 	})
 }
 
+// requireMember refuses who is not in the room, before anything that he asks for
+// tells him who is.
+func (rm *room) requireMember(user matrix.UserID) error {
+	membership, err := rm.membership(user)
+	if err == nil && membership != matrix.Join {
+		err = refuse(ErrForbidden, "You are not in the room %s", rm.id)
+	}
+	return err
+}
+
 // standing says whether a change is made already, and refuses those that the
 // auth rules would let pass but that mean something else than was asked for.
 func (rm *room) standing(c MembershipChange) (matrix.EventID, bool, error) {
+	if c.Sender != c.Target {
+		if err := rm.requireMember(c.Sender); err != nil {
+			return "", false, err
+		}
+	}
 	ev, err := rm.current("m.room.member", string(c.Target))
 	if err != nil {
 		return "", false, err

@@ -3,7 +3,6 @@ package state
 import (
 	"bytes"
 	"context"
-	"errors"
 
 	"hearth/state/matrix"
 	"hearth/store"
@@ -86,10 +85,10 @@ func (rm *room) checkDraft(draft matrix.Draft) error {
 	if draft.Type == "m.room.member" && draft.StateKey != nil {
 		return rm.checkMember(draft)
 	}
-	if joined, err := rm.membership(draft.Sender); err != nil || joined == matrix.Join {
-		return errors.Join(err, rm.checkRelation(draft))
+	if err := rm.requireMember(draft.Sender); err != nil {
+		return err
 	}
-	return refuse(ErrForbidden, "You are not in the room %s", rm.id)
+	return rm.checkRelation(draft)
 }
 
 // checkMember holds an invite to what holds for invites by their own endpoint, and
@@ -99,6 +98,11 @@ func (rm *room) checkMember(draft matrix.Draft) error {
 	user, err := matrix.ParseUserID(*draft.StateKey)
 	if err != nil {
 		return refuse(ErrBadEvent, "The state key of m.room.member must be a user ID")
+	}
+	if user != draft.Sender {
+		if err := rm.requireMember(draft.Sender); err != nil {
+			return err
+		}
 	}
 	ev := matrix.Event{Version: rm.head.Version, Type: draft.Type, Content: draft.Content}
 	content, err := ev.Member()
