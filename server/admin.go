@@ -12,7 +12,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"hearth/server/api"
+	"hearth/state"
 	"hearth/state/matrix"
 )
 
@@ -84,8 +87,11 @@ func closeFile(f *os.File) error {
 	return f.Close()
 }
 
-// run serves until ctx ends; requests under way are answered.
+// run serves until ctx ends; requests under way are answered, but for purges, which
+// another time goes on with.
 func (a *admin) run(ctx context.Context) error {
+	base := api.WithStopping(context.WithoutCancel(ctx), ctx)
+	a.web.BaseContext = func(net.Listener) context.Context { return base }
 	done := make(chan error, 1)
 	go func() { done <- a.web.Serve(a.listener) }()
 	select {
@@ -138,6 +144,12 @@ type (
 	leftAnswer struct {
 		Left []matrix.UserID `json:"left"`
 	}
+	purgeAnswer struct { // one of several, one after the other; the last has Done or Error
+		Left    matrix.UserID `json:"left,omitzero"`
+		Removed int           `json:"removed,omitzero"`
+		Done    bool          `json:"done,omitzero"`
+		Error   string        `json:"error,omitzero"`
+	}
 	checkAnswer struct {
 		Faults []string `json:"faults"`
 		Count  int      `json:"count"`
@@ -189,6 +201,7 @@ func (o *owner) routes() []api.Route {
 			left, err := o.leaveRoom(ctx, id)
 			return leftAnswer{left}, err
 		}),
+		{Pattern: "POST /room/purge", Handle: o.purge},
 		post("/check", func(ctx context.Context, _ struct{}) (checkAnswer, error) {
 			faults, count, err := o.check(ctx)
 			return checkAnswer{faults, count}, err
@@ -204,6 +217,40 @@ func (o *owner) routes() []api.Route {
 			return versionAnswer{Version(), o.store.Server()}, nil
 		}),
 	}
+}
+
+// maxPurge bounds how long a command waits for a purge; the server itself goes on
+// with one that was left.
+const maxPurge = 24 * time.Hour
+
+// purge answers POST /room/purge with one line of JSON after the other. A failure
+// that comes before the first is an answer like any other.
+func (o *owner) purge(w http.ResponseWriter, r *http.Request) error {
+	var in roomRequest
+	if err := api.ReadJSON(r, maxAdminBody, &in); err != nil {
+		return err
+	}
+	id, err := matrix.ParseRoomID(in.Room)
+	if err != nil {
+		return plain(err)
+	}
+	ctx, cancel := api.LongPoll(r, maxPurge)
+	defer cancel()
+	began := false
+	line := func(answer purgeAnswer) error {
+		began = true
+		return errors.Join(json.MarshalWrite(w, answer), http.NewResponseController(w).Flush())
+	}
+	removed, err := o.purgeRoom(ctx, id, func(p state.PurgeProgress) error {
+		return line(purgeAnswer{Left: p.Left, Removed: p.Removed})
+	})
+	switch {
+	case err == nil:
+		return line(purgeAnswer{Removed: removed, Done: true})
+	case began:
+		return line(purgeAnswer{Error: err.Error()})
+	}
+	return plain(err)
 }
 
 // post is an endpoint of the socket: JSON in, a deed, JSON out.

@@ -135,7 +135,7 @@ func openOwner(config Config) (*owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	rooms, err := openRooms(st)
+	rooms, err := openRooms(st, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -145,8 +145,8 @@ func openOwner(config Config) (*owner, error) {
 
 // openRooms returns the rooms of a store, with the server's signing key; the first
 // time, it makes the key.
-func openRooms(st *store.Store) (*state.Rooms, error) {
-	config := state.Config{Store: st, Server: st.Server()}
+func openRooms(st *store.Store, log *slog.Logger) (*state.Rooms, error) {
+	config := state.Config{Store: st, Server: st.Server(), Log: log}
 	read := func(tx *store.Tx) (err error) {
 		config.Key, err = tx.SigningKey()
 		return err

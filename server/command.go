@@ -135,7 +135,7 @@ func commands(serve Serve) []command {
 			run: func(ctx context.Context, c call) error { return serve(ctx, c.config, c.std) }},
 		addUserCommand(), resetUserCommand(), listUsersCommand(), deactivateUserCommand(),
 		addTokenCommand(), listTokensCommand(), revokeTokenCommand(),
-		listRoomsCommand(), leaveRoomCommand(),
+		listRoomsCommand(), leaveRoomCommand(), purgeRoomCommand(),
 		checkCommand(), backupCommand(), restoreCommand(),
 		{name: "version", help: "print the version, and that of the running server", run: printVersion},
 		{name: "health", hidden: true, help: "ask the running server whether it is well", run: askHealth},

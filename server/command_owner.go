@@ -2,12 +2,16 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 func addUserCommand() command {
@@ -242,6 +246,44 @@ func leaveRoomCommand() command {
 				return nil
 			})
 		},
+	}
+}
+
+func purgeRoomCommand() command {
+	return command{
+		name: "room purge", args: "ROOM", least: 1, most: 1,
+		help: "make all of this server's users leave a room, and remove all that is stored of it",
+		run: func(ctx context.Context, c call) error {
+			return withOwner(ctx, c.config, func(socket *adminClient) error {
+				body, err := socket.open(ctx, "/room/purge", roomRequest{c.args[0]})
+				if err != nil {
+					return err
+				}
+				defer body.Close()
+				return printPurge(c.std.Out, c.args[0], jsontext.NewDecoder(body))
+			})
+		},
+	}
+}
+
+// printPurge prints how a purge goes on, until it is done.
+func printPurge(w io.Writer, room string, answers *jsontext.Decoder) error {
+	for {
+		var p purgeAnswer
+		if err := json.UnmarshalDecode(answers, &p); err != nil {
+			return fmt.Errorf("the server has stopped and will go on with the purge: %w", err)
+		}
+		switch {
+		case p.Error != "":
+			return errors.New(p.Error)
+		case p.Done:
+			fmt.Fprintf(w, "purged %s: %d records removed\n", room, p.Removed)
+			return nil
+		case p.Left != "":
+			fmt.Fprintf(w, "%s left\n", p.Left)
+		default:
+			fmt.Fprintf(w, "%d records removed so far\n", p.Removed)
+		}
 	}
 }
 

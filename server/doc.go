@@ -33,7 +33,8 @@
 // --memory is a ceiling for the whole process. Go's collector works against a limit
 // below it, connections are bounded by it ([Server.listen]), and nothing here grows
 // with what strangers send: headers, bodies, connections and the rate limits'
-// table have bounds of their own.
+// table have bounds of their own. After a burst, what it has used goes back to the
+// system (idle.go).
 //
 // # Dependencies, and why
 //

@@ -263,6 +263,29 @@ func (o *owner) leaveRoom(ctx context.Context, id matrix.RoomID) ([]matrix.UserI
 	return left, err
 }
 
+// purgeRoom makes all of our users leave a room and removes all that is stored of
+// it. It tells report who leaves, and every progressEvery how far it is; it returns
+// how many records it removed.
+func (o *owner) purgeRoom(ctx context.Context, id matrix.RoomID, report func(state.PurgeProgress) error) (removed int, err error) {
+	told := time.Now()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	err = o.rooms.Purge(ctx, id, func(p state.PurgeProgress) {
+		removed = p.Removed
+		if p.Left == "" && time.Since(told) < progressEvery {
+			return
+		}
+		told = time.Now()
+		if err := report(p); err != nil {
+			stop(err)
+		}
+	})
+	return removed, err
+}
+
+// progressEvery is how often long work tells how far it is.
+const progressEvery = 5 * time.Second
+
 // maxFaults bounds the faults of a check that are listed.
 const maxFaults = 1000
 

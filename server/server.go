@@ -60,7 +60,7 @@ func (s *Server) open() (err error) {
 	if err != nil {
 		return err
 	}
-	rooms, err := openRooms(s.store)
+	rooms, err := openRooms(s.store, s.log)
 	if err != nil {
 		return err
 	}
@@ -175,9 +175,11 @@ func (s *Server) Run(ctx context.Context) error {
 	web := newHTTPServer(base, s.router, s.log)
 
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.owner.rooms.Run(ctx) })
 	g.Go(func() error { return s.client.Run(ctx) })
 	g.Go(func() error { return s.media.Run(ctx) })
 	g.Go(func() error { return s.admin.run(ctx) })
+	g.Go(func() error { return newIdle().run(ctx) })
 	for _, l := range s.listeners {
 		s.log.Info("listening", "server", s.config.ServerName, "address", listenName(l))
 		g.Go(func() error { return serve(web, l) })

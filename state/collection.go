@@ -67,10 +67,10 @@ func (l *litter) due(due func(store.RoomNum, forks) bool) (rooms []store.RoomNum
 // Run does what rooms need while nobody waits for it, until ctx ends: it ends
 // purges that were cut short, and collects snapshots that nothing refers to.
 func (r *Rooms) Run(ctx context.Context) error {
-	if err := r.resumePurges(ctx); err != nil && ctx.Err() == nil {
-		r.log.Error("a room cannot be purged", "err", err)
-	}
-	for sleep(ctx, collectEvery) {
+	for again := true; again; again = sleep(ctx, collectEvery) {
+		if err := r.resumePurges(ctx); err != nil && ctx.Err() == nil {
+			r.log.Error("a room cannot be purged", "err", err)
+		}
 		rooms, err := r.littered()
 		if err != nil {
 			r.log.Error("snapshots cannot be collected", "err", err)
