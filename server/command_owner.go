@@ -21,7 +21,7 @@ func addUserCommand() command {
 		help: "make an account; the password is asked for, or read from standard input",
 		run: func(ctx context.Context, c call) error {
 			return withOwner(ctx, c.config, func(socket *adminClient) error {
-				password, err := readPassword(c.std)
+				password, err := readPassword(ctx, c.std)
 				if err != nil {
 					return err
 				}
@@ -64,7 +64,7 @@ func resetUserCommand() command {
 		help: "give an account a new password",
 		run: func(ctx context.Context, c call) error {
 			return withOwner(ctx, c.config, func(socket *adminClient) error {
-				password, err := readPassword(c.std)
+				password, err := readPassword(ctx, c.std)
 				if err != nil {
 					return err
 				}

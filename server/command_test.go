@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -267,5 +268,20 @@ func TestHealth(t *testing.T) {
 	res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		t.Error(res.Status)
+	}
+}
+
+// Who changes their mind at the question for a password gets their shell back.
+func TestPasswordPromptEndsWithContext(t *testing.T) {
+	in, typed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer typed.Close() // ends the read
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if _, err := readPassword(ctx, Stdio{In: in, Out: io.Discard, Err: io.Discard}); !errors.Is(err, errInterrupted) {
+		t.Errorf("the prompt ends with %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,13 +13,16 @@ import (
 // maxPasswordLine bounds what is read for a password, in bytes.
 const maxPasswordLine = 4096
 
+// errInterrupted is returned where ctx ends before a password is there.
+var errInterrupted = errors.New("interrupted")
+
 // readPassword asks for a password at the terminal, twice and without showing it,
 // or reads one line where standard input is no terminal. It is never an argument:
 // those are seen by every process of the machine.
-func readPassword(std Stdio) (string, error) {
+func readPassword(ctx context.Context, std Stdio) (string, error) {
 	shown, err := hideInput(std.In)
 	if errors.Is(err, errNoTerminal) {
-		return readLine(std.In)
+		return awaitLine(ctx, std.In)
 	}
 	if err != nil {
 		return "", err
@@ -26,7 +30,7 @@ func readPassword(std Stdio) (string, error) {
 	defer shown()
 	ask := func(what string) (string, error) {
 		fmt.Fprintf(std.Err, "%s: ", what)
-		line, err := readLine(std.In)
+		line, err := awaitLine(ctx, std.In)
 		fmt.Fprintln(std.Err)
 		return line, err
 	}
@@ -43,6 +47,24 @@ func readPassword(std Stdio) (string, error) {
 
 // errNoTerminal is returned where input cannot be hidden as nobody types it.
 var errNoTerminal = errors.New("standard input is no terminal")
+
+// awaitLine is readLine until ctx ends. Nothing cuts a read of a terminal short: the
+// process ends soon after, and the read with it.
+func awaitLine(ctx context.Context, in *os.File) (string, error) {
+	done := make(chan struct{})
+	var text string
+	var fault error
+	go func() {
+		defer close(done)
+		text, fault = readLine(in)
+	}()
+	select {
+	case <-done:
+		return text, fault
+	case <-ctx.Done():
+		return "", errInterrupted
+	}
+}
 
 // readLine reads one line, byte by byte as a terminal gives it: what follows is
 // left to the next reader.
