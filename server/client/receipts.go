@@ -154,8 +154,10 @@ func (m marker) putFullyRead(tx *store.Tx, who session, room store.RoomNum, num 
 	return tx.PutAccountData(who.num, store.AccountData{Room: room, Type: fullyRead, Content: content})
 }
 
-// checkThread refuses a thread that the event is not part of. The root of a
-// thread and all that relates to it otherwise belong to the main timeline.
+// checkThread refuses a thread that the event has nothing to do with. The root of a
+// thread and all that relates to it otherwise belong to the main timeline, but may
+// mark how far the thread is read: the specification wants a 400 where "the
+// event_id is not related to the thread_id".
 //
 // Spec: CS Threaded read receipts; receipts.yaml, thread_id.
 func (m marker) checkThread(tx *store.Tx, room store.RoomNum, num store.EventNum) error {
@@ -168,6 +170,9 @@ func (m marker) checkThread(tx *store.Tx, room store.RoomNum, num store.EventNum
 	}
 	if in == m.thread || m.thread == string(m.event) {
 		return nil
+	}
+	if related, err := leadsTo(tx, room, num, matrix.EventID(m.thread)); related || err != nil {
+		return err
 	}
 	ev, err := tx.Event(room, num)
 	if err != nil {
@@ -186,6 +191,30 @@ const mainThread = "main"
 
 // maxThreadHops bounds how far an event's relations are followed to its thread.
 const maxThreadHops = 3
+
+// leadsTo says whether an event's relations, followed as far as those to a thread,
+// lead to another event.
+func leadsTo(tx *store.Tx, room store.RoomNum, num store.EventNum, to matrix.EventID) (bool, error) {
+	for range maxThreadHops {
+		ev, err := tx.Event(room, num)
+		if err != nil {
+			return false, err
+		}
+		relation, ok := ev.Relation()
+		if !ok || ev.IsState() {
+			return false, nil
+		}
+		if relation.Event == to {
+			return true, nil
+		}
+		in, parent, known := tx.EventByID(relation.Event)
+		if !known || in != room {
+			return false, nil
+		}
+		num = parent
+	}
+	return false, nil
+}
 
 // threadOf returns the root of the thread that an event is in, or mainThread.
 //
