@@ -142,8 +142,12 @@ func (rm *room) checkRelation(draft matrix.Draft) error {
 	return nil
 }
 
+// maxAnnotations is how many reactions a user may give to one event. Each of them
+// is read, within the write, when he gives the next.
+const maxAnnotations = 100
+
 func (rm *room) checkAnnotation(draft matrix.Draft, relation matrix.Relation) error {
-	sender := rm.tx.UserNum(draft.Sender)
+	sender, given := rm.tx.UserNum(draft.Sender), 0
 	return rm.tx.Relations(rm.num, relation.Event, 0, func(rel store.Relation) (bool, error) {
 		if rel.Type != "m.annotation" || rel.Sender != sender {
 			return true, nil
@@ -157,6 +161,9 @@ func (rm *room) checkAnnotation(draft matrix.Draft, relation matrix.Relation) er
 		}
 		if was, ok := ev.Relation(); ok && was.Key == relation.Key {
 			return false, refuse(ErrDuplicateAnnotation, "You have given this reaction already")
+		}
+		if given++; given == maxAnnotations {
+			return false, refuse(ErrForbidden, "You have given %d reactions to this event", given)
 		}
 		return true, nil
 	})

@@ -108,3 +108,25 @@ func TestSetAsideIsNotSeen(t *testing.T) {
 		}))
 	}
 }
+
+// Reactions to one event are counted: each costs the next one a read in the write.
+func TestManyReactions(t *testing.T) {
+	h := newHouse(t)
+	room := h.create(Creation{Creator: alice, Preset: PresetPublic})
+	target := h.send(room, alice, "m.room.message", `{"body":"x"}`)
+	react := func(n int) error {
+		content := fmt.Appendf(nil, `{"m.relates_to":{"rel_type":"m.annotation","event_id":%q,"key":"%d"}}`, target, n)
+		draft := matrix.Draft{Room: room, Sender: alice, Type: "m.reaction", Content: content}
+		_, err := h.rooms.Send(context.Background(), store.TxnID{}, draft)
+		return err
+	}
+	for n := range maxAnnotations {
+		h.must(react(n))
+	}
+	if err := react(maxAnnotations); !errors.Is(err, ErrForbidden) {
+		t.Errorf("one reaction more: %v", err)
+	}
+	if err := react(7); !errors.Is(err, ErrDuplicateAnnotation) {
+		t.Errorf("an old reaction again: %v", err)
+	}
+}
