@@ -16,6 +16,7 @@ import (
 const (
 	maxToDeviceBytes   = 2 << 20
 	maxToDeviceContent = matrix.MaxEventBytes // one message
+	maxToDeviceQueued  = 8 << 20              // in all queues, as "*" multiplies a message
 )
 
 // allDevices stands for every device of a user.
@@ -65,9 +66,14 @@ func (s *Server) sendToDevice(w http.ResponseWriter, r *http.Request, who sessio
 		if repeated || err != nil {
 			return err
 		}
+		queued := 0
 		for _, m := range messages {
-			if err := m.send(tx); err != nil {
+			devices, err := m.send(tx)
+			if err != nil {
 				return err
+			}
+			if queued += devices * len(m.event); queued > maxToDeviceQueued {
+				return api.ErrTooLarge.Because("A request may queue %d bytes for devices at most: send them in parts", maxToDeviceQueued)
 			}
 		}
 		return nil
@@ -110,11 +116,12 @@ func (req sendToDeviceRequest) check(sender matrix.UserID, typ string) ([]device
 }
 
 // send puts a message into the queue of its device, or of each device of its
-// user. Those of other servers' users have no queue here.
-func (m deviceMessage) send(tx *store.Tx) error {
+// user, and returns how many those are. Those of other servers' users have no queue
+// here.
+func (m deviceMessage) send(tx *store.Tx) (queued int, err error) {
 	user := tx.UserNum(m.user)
 	if !tx.IsLocal(user) {
-		return nil
+		return 0, nil
 	}
 	devices := []matrix.DeviceID{m.device}
 	if m.device == allDevices {
@@ -123,14 +130,18 @@ func (m deviceMessage) send(tx *store.Tx) error {
 			devices = append(devices, d.ID)
 			return true, nil
 		})
-		if err != nil {
-			return err
+		if err != nil || len(devices)*len(m.event) > maxToDeviceQueued {
+			return len(devices), err
 		}
 	}
 	for _, device := range devices {
-		if _, err := tx.AppendToDevice(user, device, m.event); err != nil {
-			return err
+		known, err := tx.AppendToDevice(user, device, m.event)
+		if err != nil {
+			return 0, err
+		}
+		if known {
+			queued++
 		}
 	}
-	return nil
+	return queued, nil
 }
