@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"hearth/server/api"
 )
 
 // Time limits and sizes of the web server. Those of bodies and answers move with
@@ -87,14 +89,14 @@ func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 
 // connTable bounds the connections of all listeners together. When it is full, a
 // new connection takes the place of the one that is idle for longest; where none
-// is idle, and where one address has half of the table, it is closed instead.
+// is idle, and where one house has half of the table, it is closed instead.
 type connTable struct {
 	max    int
 	shared func(net.Addr) bool // addresses that stand for many clients: proxies
 
 	mu    sync.Mutex // guards the fields below and the idle field of each conn
 	conns map[*trackedConn]struct{}
-	from  map[string]int // connections of one host
+	from  map[string]int // connections of one house
 }
 
 func newConnTable(most int, shared func(net.Addr) bool) *connTable {
@@ -142,7 +144,7 @@ func (l *trackedListener) Accept() (net.Conn, error) {
 func (t *connTable) add(conn net.Conn) *trackedConn {
 	c := &trackedConn{Conn: conn, table: t, idle: time.Now()}
 	if !t.shared(conn.RemoteAddr()) {
-		c.host, _, _ = net.SplitHostPort(conn.RemoteAddr().String())
+		c.host = house(conn.RemoteAddr())
 	}
 	t.mu.Lock()
 	var evicted *trackedConn
@@ -163,6 +165,16 @@ func (t *connTable) add(conn net.Conn) *trackedConn {
 		evicted.Close()
 	}
 	return c
+}
+
+// house returns what connections from one place have in common, "" for what is no
+// address.
+func house(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	return api.HouseKey(tcp.AddrPort().Addr())
 }
 
 // longestIdle returns the connection that waits for a request for longest, but

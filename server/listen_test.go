@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -323,5 +324,17 @@ func TestSocketReplacesNoFile(t *testing.T) {
 	}
 	if text, err := os.ReadFile(path); string(text) != "text" {
 		t.Errorf("the file holds %q, %v", text, err)
+	}
+}
+
+// A house with a whole network of version 6 counts as one, or it could take all
+// places.
+func TestHouse(t *testing.T) {
+	of := func(text string) string { return house(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(text))) }
+	if a, b := of("[2001:db8:1:2::1]:5"), of("[2001:db8:1:2:ffff::9]:6"); a != b {
+		t.Errorf("one network is two houses, %s and %s", a, b)
+	}
+	if a, b := of("192.0.2.1:5"), of("192.0.2.2:5"); a == b {
+		t.Errorf("two addresses are one house, %s", a)
 	}
 }

@@ -123,11 +123,11 @@ func (l *Limiter) TakeIP(kind Kind, ip netip.Addr) error {
 	if !l.on {
 		return nil
 	}
-	return l.Take(kind, ipKey(ip))
+	return l.Take(kind, HouseKey(ip))
 }
 
-// ipKey returns what stands for ip in the table.
-func ipKey(ip netip.Addr) string {
+// HouseKey returns what stands for all addresses that one house may have beside ip.
+func HouseKey(ip netip.Addr) string {
 	ip = ip.Unmap().WithZone("")
 	if ip.Is6() {
 		if p, err := ip.Prefix(64); err == nil {

@@ -104,10 +104,10 @@ func TestOneHouseOneKey(t *testing.T) {
 		{"192.0.2.1", "192.0.2.2", false},
 		{"fe80::1%eth0", "fe80::1%eth1", true},
 	} {
-		a, b := ipKey(netip.MustParseAddr(tt.a)), ipKey(netip.MustParseAddr(tt.b))
+		a, b := HouseKey(netip.MustParseAddr(tt.a)), HouseKey(netip.MustParseAddr(tt.b))
 		if (a == b) != tt.same {
 			t.Errorf("%s is %s, %s is %s", tt.a, a, tt.b, b)
 		}
 	}
-	ipKey(netip.Addr{}) // an unknown address is a key like any other
+	HouseKey(netip.Addr{}) // an unknown address is a key like any other
 }
