@@ -247,6 +247,8 @@ func (o *owner) purge(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err == nil:
 		return line(purgeAnswer{Removed: removed, Done: true})
+	case began && ctx.Err() != nil:
+		return nil // the server stops: the command knows what an answer without an end means
 	case began:
 		return line(purgeAnswer{Error: err.Error()})
 	}
