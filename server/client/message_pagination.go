@@ -210,10 +210,8 @@ func (p *pager) goesOn() bool { return p.more || p.passed && len(p.events) > 0 }
 // start is the position that the page begins at.
 func (p *pager) start() store.Position {
 	switch {
-	case p.req.from != nil && p.req.back:
+	case p.req.from != nil: // a token may be one of the future
 		return min(p.req.from.pos, p.view.upto)
-	case p.req.from != nil:
-		return p.req.from.pos
 	case p.req.back:
 		return p.view.upto
 	}

@@ -55,3 +55,15 @@ func TestPagesAreBoundedInBytes(t *testing.T) {
 		t.Errorf("a sync of %d bytes, status %d", w.Body.Len(), w.Code)
 	}
 }
+
+// A token of the future, forged or of data that were restored to an earlier day,
+// has nothing behind it.
+func TestPageBehindTheEnd(t *testing.T) {
+	s := newTestServer(t, Config{})
+	token := s.account(t, "alice", "secret")
+	room := answerString(t, s.do("POST", "/_matrix/client/v3/createRoom", token, "{}"), "room_id")
+	w := s.do("GET", "/_matrix/client/v3/rooms/"+room+"/messages?dir=f&from=s9223372036854775807", token, "")
+	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"chunk":[]`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
