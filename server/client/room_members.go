@@ -2,10 +2,12 @@ package client
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"hearth/state"
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -49,13 +51,33 @@ func (s *Server) getMembersByRoom(w http.ResponseWriter, r *http.Request, who se
 	return s.writeState(w, list, `{"chunk":[`, `]}`)
 }
 
+// openHistory are the kinds of history visibility that show a member what was before.
+var openHistory = []string{"world_readable", "shared"}
+
 // membersAt returns the state that tells the members at a position. A sync whose
 // timeline holds the whole room ends at a position before the first event: there
-// the members are those whom the room begins with.
+// the members are those whom the room begins with. Who came later is told of when
+// he came, where history is not for him.
 func (v *roomView) membersAt(tx *store.Tx, pos store.Position) (store.SnapshotID, error) {
 	at, err := tx.CurrentAt(v.num, min(pos, v.upto))
-	if at != 0 || err != nil {
-		return at, err
+	if err != nil {
+		return 0, err
+	}
+	member, _, err := tx.LocalMembership(v.format.who.num, v.num)
+	if err != nil {
+		return 0, err
+	}
+	if pos < member.Joined {
+		visibility, err := state.EventAt(tx, v.num, at, "m.room.history_visibility", "")
+		if err != nil {
+			return 0, err
+		}
+		if visibility != nil && !slices.Contains(openHistory, visibility.HistoryVisibility()) {
+			return tx.CurrentAt(v.num, min(member.Joined, v.upto))
+		}
+	}
+	if at != 0 {
+		return at, nil
 	}
 	err = tx.Timeline(v.num, 0, func(ev *store.StoredEvent) (bool, error) {
 		at = ev.After
