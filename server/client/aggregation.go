@@ -153,26 +153,31 @@ func (f *formatter) appendThread(b []byte, root *store.StoredEvent, g *gathered)
 	return append(strconv.AppendBool(b, g.participated || root.SenderNum == f.who.num), '}'), nil
 }
 
-// appendReferences appends the IDs of the events that refer to an event.
+// appendReferences appends the IDs of the events that refer to an event, as far as
+// the user may see them.
 //
 // Spec: CS Reference relations.
 func (f *formatter) appendReferences(b []byte, nums []store.EventNum) ([]byte, error) {
-	if len(nums) == 0 {
-		return b, nil
-	}
-	b = append(b, `,"m.reference":{"chunk":[`...)
-	for i, num := range nums {
-		id, err := f.tx.EventID(f.room, num)
+	var chunk []byte
+	for _, num := range nums {
+		ev, err := f.tx.Event(f.room, num)
 		if err != nil {
 			return nil, err
 		}
-		if i > 0 {
-			b = append(b, ',')
+		shows, err := f.shows(ev)
+		if err != nil {
+			return nil, err
 		}
-		b = append(b, `{"event_id":`...)
-		b = append(appendQuoted(b, string(id)), '}')
+		if shows {
+			chunk = append(chunk, `,{"event_id":`...)
+			chunk = append(appendQuoted(chunk, string(ev.ID)), '}')
+		}
 	}
-	return append(b, "]}"...), nil
+	if len(chunk) == 0 {
+		return b, nil
+	}
+	b = append(b, `,"m.reference":{"chunk":[`...)
+	return append(append(b, chunk[1:]...), "]}"...), nil
 }
 
 // appendChild appends a whole event.
