@@ -171,3 +171,34 @@ func answerString(t *testing.T, w *httptest.ResponseRecorder, name string) strin
 	}
 	return text
 }
+
+// Who cannot log in because the account is locked cannot go round that with the
+// deeds that need no token.
+func TestLockedAccountProvesNothing(t *testing.T) {
+	s := newTestServer(t, Config{})
+	s.account(t, "alice", "secret")
+	lock := func(locked bool) {
+		err := s.store.Update(t.Context(), func(tx *store.Tx) error {
+			return tx.UpdateAccount(tx.UserNum("@alice:hearth.test"), func(a *store.Account) { a.Locked = locked })
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const auth = `"auth":{"type":"m.login.password","user":"alice","password":"secret"}`
+	lock(true)
+	for path, body := range map[string]string{
+		"password":   `{"new_password":"other",` + auth + `}`,
+		"deactivate": `{` + auth + `}`,
+	} {
+		w := s.do("POST", "/_matrix/client/v3/account/"+path, "", body)
+		if w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), "M_USER_LOCKED") {
+			t.Errorf("%s of a locked account: %d %s", path, w.Code, w.Body)
+		}
+	}
+	lock(false)
+	w := s.do("POST", "/_matrix/client/v3/login", "", `{"type":"m.login.password","user":"alice","password":"secret"}`)
+	if w.Code != http.StatusOK {
+		t.Errorf("login with the old password: %d %s", w.Code, w.Body)
+	}
+}

@@ -192,6 +192,11 @@ func (s *Server) tryPassword(ctx context.Context, who session, auth *authData) (
 	if who.known() && found != who.num {
 		return 0, errOtherUser
 	}
+	if !who.known() { // with a token, the session has been looked at
+		if err := s.store.View(func(tx *store.Tx) error { return loginAllowed(tx, found) }); err != nil {
+			return 0, err
+		}
+	}
 	return found, nil
 }
 
