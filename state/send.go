@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -25,6 +28,13 @@ func (r *Rooms) Send(ctx context.Context, txn store.TxnID, draft matrix.Draft) (
 func (rm *room) send(txn store.TxnID, draft matrix.Draft) (matrix.EventID, error) {
 	if known, ok, err := rm.repeated(txn); ok || err != nil {
 		return known, err
+	}
+	if draft.Type == "m.room.member" && draft.StateKey != nil {
+		content, err := rm.authorise(draft)
+		if err != nil {
+			return "", err
+		}
+		draft.Content = content
 	}
 	if err := rm.checkDraft(draft); err != nil {
 		return "", err
@@ -78,7 +88,7 @@ func (rm *room) unchanged(draft matrix.Draft) (matrix.EventID, bool, error) {
 func (rm *room) checkDraft(draft matrix.Draft) error {
 	switch draft.Type {
 	case "m.room.create":
-		return refuse(ErrForbidden, "A room has one m.room.create event, which it began with")
+		return refuse(ErrBadEvent, "A room has one m.room.create event, which it began with")
 	case "m.room.redaction":
 		return refuse(ErrForbidden, "m.room.redaction is no state event") // and as a message it goes by Redact
 	}
@@ -91,9 +101,33 @@ func (rm *room) checkDraft(draft matrix.Draft) error {
 	return rm.checkRelation(draft)
 }
 
-// checkMember holds an invite to what holds for invites by their own endpoint, and
-// a join to the conditions of a restricted room, which the auth rules leave to the
-// server that lets the user in. All else is theirs.
+// authorise returns the content of a member event with who lets a user into a
+// restricted room, as by [Rooms.Join]. That is the server's to say: what a client
+// wrote there is dropped.
+func (rm *room) authorise(draft matrix.Draft) (jsontext.Value, error) {
+	const authoriser = "join_authorised_via_users_server"
+	var content map[string]jsontext.Value
+	if err := json.Unmarshal(draft.Content, &content); err != nil {
+		return nil, refuse(ErrBadEvent, "The content of m.room.member cannot be read: %v", err)
+	}
+	delete(content, authoriser)
+	var to matrix.Membership
+	if json.Unmarshal(content["membership"], &to) != nil || to != matrix.Join || *draft.StateKey != string(draft.Sender) {
+		return encode(content), nil
+	}
+	was, err := rm.membership(draft.Sender)
+	if err != nil || was == matrix.Join || was == matrix.Invite {
+		return encode(content), err
+	}
+	via, err := rm.vouch(draft.Sender)
+	if via != "" {
+		content[authoriser] = quote(string(via))
+	}
+	return encode(content), err
+}
+
+// checkMember holds an invite to what holds for invites by their own endpoint. All
+// else is the auth rules'.
 func (rm *room) checkMember(draft matrix.Draft) error {
 	user, err := matrix.ParseUserID(*draft.StateKey)
 	if err != nil {
@@ -109,21 +143,13 @@ func (rm *room) checkMember(draft matrix.Draft) error {
 	if err != nil {
 		return refuse(ErrBadEvent, "The content of m.room.member cannot be read: %v", err)
 	}
-	switch content.Membership {
-	case matrix.Invite:
-		if err := rm.rooms.checkInvitee(user); err != nil {
-			return err
-		}
-		return rm.checkBlocking(user)
-	case matrix.Join:
-		was, err := rm.membership(user)
-		if err != nil || was == matrix.Join || was == matrix.Invite {
-			return err
-		}
-		_, err = rm.vouch(user)
+	if content.Membership != matrix.Invite {
+		return nil
+	}
+	if err := rm.rooms.checkInvitee(user); err != nil {
 		return err
 	}
-	return nil
+	return rm.checkBlocking(user)
 }
 
 // checkRelation refuses a second equal reaction, and a thread on an event that

@@ -30,6 +30,12 @@ func TestRestrictedJoinAsState(t *testing.T) {
 	h.must(h.rooms.Leave(context.Background(), club, bob, ""))
 	_, err := h.set(room, bob, "m.room.member", string(bob), fmt.Sprintf(`{"membership":"join","displayname":"b","join_authorised_via_users_server":%q}`, alice))
 	h.must(err) // who is in stays in
+	_, err = h.set(room, bob, "m.room.member", string(bob), `{"membership":"join","displayname":"Bob","join_authorised_via_users_server":"unused"}`)
+	h.must(err) // who lets him in is the server's to say
+	h.must(h.join(club, carol))
+	_, err = h.set(room, carol, "m.room.member", string(carol), `{"membership":"\u006aoin","join_authorised_via_users_server":7}`)
+	h.must(err)
+	h.must(h.rooms.Leave(context.Background(), room, carol, ""))
 	h.must(h.change(room, alice, carol, matrix.Invite))
 	_, err = h.set(room, carol, "m.room.member", string(carol), `{"membership":"join"}`)
 	h.must(err)

@@ -29,6 +29,8 @@ func AsError(err error) *Error {
 		return own
 	case errors.As(err, &large):
 		return tooLarge(large.Limit)
+	case errors.As(err, &refused) && refused.Reason.Malformed():
+		return ErrBadJSON.Because("%s", refused.Text)
 	case errors.As(err, &refused):
 		return ErrForbidden.Because("%s", refused.Text)
 	case errors.Is(err, matrix.ErrBadID):

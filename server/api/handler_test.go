@@ -71,6 +71,7 @@ func TestErrorsBecomeCodes(t *testing.T) {
 		{ErrUnknownToken.SoftLogout(), 401, "M_UNKNOWN_TOKEN", false},
 		{ErrNotYetUploaded, 504, "M_NOT_YET_UPLOADED", false},
 		{fmt.Errorf("send: %w", &auth.Error{Text: "you are banned"}), 403, "M_FORBIDDEN", false},
+		{fmt.Errorf("send: %w", &auth.Error{Reason: auth.PowerListsCreator, Text: "a creator"}), 400, "M_BAD_JSON", false},
 		{fmt.Errorf("join: %w", &state.Refusal{Kind: state.ErrUnknownRoom, Text: "no"}), 404, "M_NOT_FOUND", false},
 		{fmt.Errorf("unban: %w", &state.Refusal{Kind: state.ErrBadState, Text: "no"}), 403, "M_BAD_STATE", false},
 		{fmt.Errorf("room: %w", matrix.ErrBadID), 400, "M_INVALID_PARAM", false},

@@ -173,6 +173,17 @@ func (r Reason) Number(v *matrix.Version) string {
 	return numbers[column]
 }
 
+// Malformed says whether the rule is about the event's content alone: it would be
+// refused in every state of a room, whoever sends it.
+func (r Reason) Malformed() bool {
+	switch r {
+	case CreateUnknownVersion, CreateNoCreator, CreateBadCreators, MemberMalformed, MembershipUnknown,
+		PowerLevelMalformed, PowerEntryMalformed, PowerUserMalformed, PowerListsCreator:
+		return true
+	}
+	return false
+}
+
 // Error is a refusal: the event is not allowed. Any other error of this package
 // is a failure of a look-up and says nothing about the event.
 type Error struct {
