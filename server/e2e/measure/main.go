@@ -33,7 +33,7 @@ func main() {
 	binary := flag.String("hearth", "", "the binary to measure")
 	polls := flag.Int("polls", 500, "how many syncs are parked")
 	users := flag.Int("users", 50, "how many users they belong to")
-	settle := flag.Duration("settle", 50*time.Second, "how long to wait before memory is read; after 40 s Hearth has given back what it does not need")
+	settle := flag.Duration("settle", 60*time.Second, "how long to wait before memory is read; within 50 s of a burst Hearth gives back what it does not need")
 	flag.Parse()
 	if *binary == "" {
 		flag.Usage()
