@@ -102,11 +102,11 @@ func (v *roomView) members(at store.SnapshotID, fn func(*store.StoredEvent, matr
 	})
 }
 
-// joinedMember is what joined_members tells of a user. What is not known is null:
-// clients look for both keys.
+// joinedMember is what joined_members tells of a user. What is not known is empty:
+// clients look for both keys, and the specification has strings there.
 type joinedMember struct {
-	DisplayName *string `json:"display_name"`
-	AvatarURL   *string `json:"avatar_url"`
+	DisplayName string `json:"display_name"`
+	AvatarURL   string `json:"avatar_url"`
 }
 
 // getJoinedMembersByRoom answers GET /rooms/{roomID}/joined_members for who is
@@ -147,6 +147,13 @@ func (f *formatter) joinedMember(ev *store.StoredEvent) (jsontext.Value, error) 
 	if err != nil {
 		return nil, err
 	}
-	value, err := json.Marshal(joinedMember{m.DisplayName, m.AvatarURL})
+	var shown joinedMember
+	if m.DisplayName != nil {
+		shown.DisplayName = *m.DisplayName
+	}
+	if m.AvatarURL != nil {
+		shown.AvatarURL = *m.AvatarURL
+	}
+	value, err := json.Marshal(shown)
 	return append(append(b, ':'), value...), err
 }
