@@ -1,10 +1,13 @@
 package resolve
 
 import (
-	"crypto/ed25519"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"hearth/state/auth"
@@ -19,12 +22,14 @@ type room struct {
 	t        testing.TB
 	version  *matrix.Version
 	id       matrix.RoomID
-	key      matrix.SigningKey
 	events   map[matrix.EventID]*matrix.Event
 	names    map[matrix.EventID]string
 	rejected map[matrix.EventID]bool
-	clock    int64
-	depth    int64
+	create   matrix.EventID
+	clock    int64 // origin_server_ts of the newest event
+	tick     int64 // from one event to the next
+	depth    int64 // of the newest event
+	detours  int   // resolutions in which auth chains leave the conflicted set and come back
 }
 
 const (
@@ -44,13 +49,13 @@ func newRoom(t testing.TB, version string) (*room, state) {
 	}
 	r := &room{
 		t: t, version: v, id: "!room:example.org",
-		key:    matrix.SigningKey{ID: "ed25519:1", Private: ed25519.NewKeyFromSeed(make([]byte, 32))},
+		tick:   1000,
 		events: make(map[matrix.EventID]*matrix.Event), names: make(map[matrix.EventID]string),
 		rejected: make(map[matrix.EventID]bool),
 	}
 	s := state{}
-	create := r.send(s, "create", alice, typeCreate, "", `{"creator":"`+string(alice)+`","room_version":"`+version+`"}`)
-	r.id = r.events[create].Room
+	r.create = r.send(s, "create", alice, typeCreate, "", `{"creator":"`+string(alice)+`","room_version":"`+version+`"}`)
+	r.id = r.events[r.create].Room
 	r.member(s, "alice", alice, alice, "join")
 	levels := `{}`
 	if !v.PrivilegedCreators {
@@ -67,7 +72,7 @@ func (r *room) send(s state, name string, sender matrix.UserID, typ, stateKey, c
 	e := r.make(s, name, sender, typ, stateKey, content)
 	err := auth.Check(e, func(typ, stateKey string) (*matrix.Event, error) {
 		if typ == typeCreate && len(s) > 0 {
-			return r.events[r.named("create")], nil
+			return r.events[r.create], nil
 		}
 		return r.events[s[auth.Key{Type: typ, StateKey: stateKey}]], nil
 	})
@@ -78,27 +83,52 @@ func (r *room) send(s state, name string, sender matrix.UserID, typ, stateKey, c
 	return e.ID
 }
 
-// make makes an event whose auth events are from s.
+// make makes an event whose auth events are from s. It is without hashes and
+// signatures, so that a room is quickly made, and always the same.
 func (r *room) make(s state, name string, sender matrix.UserID, typ, stateKey, content string) *matrix.Event {
 	r.t.Helper()
-	r.clock += 1000
+	r.clock += r.tick
 	r.depth++
-	draft := matrix.Draft{Room: r.id, Sender: sender, Type: typ, StateKey: &stateKey, Content: []byte(content), OriginServerTS: r.clock}
-	place := matrix.Placing{Depth: r.depth}
-	for _, key := range auth.Needed(r.version, typ, sender, &stateKey, draft.Content) {
+	var cited, prev []matrix.EventID
+	for _, key := range auth.Needed(r.version, typ, sender, &stateKey, []byte(content)) {
 		if id, ok := s[key]; ok {
-			place.Auth = append(place.Auth, id)
+			cited = append(cited, id)
 		}
 	}
 	if typ != typeCreate {
-		place.Prev = []matrix.EventID{r.named("create")}
+		prev = append(prev, r.create)
 	}
-	e, err := draft.Build(r.version, place, "example.org", r.key)
+	pdu := fmt.Sprintf(`{"auth_events":%s,"content":%s,"depth":%d,"hashes":{},"origin_server_ts":%d,"prev_events":%s,
+		"sender":%q,"signatures":{},"state_key":%q,"type":%q`, r.list(cited), content, r.depth, r.clock, r.list(prev), sender, stateKey, typ)
+	if !r.version.RoomIDIsHash || typ != typeCreate {
+		pdu += fmt.Sprintf(`,"room_id":%q`, r.id)
+	}
+	if r.version.EventIDs == matrix.EventIDGiven {
+		hash := sha256.Sum256([]byte(pdu))
+		pdu += fmt.Sprintf(`,"event_id":"$%s:example.org"`, hex.EncodeToString(hash[:9]))
+	}
+	e, err := matrix.Parse(r.version, []byte(pdu+"}"))
 	if err != nil {
 		r.t.Fatalf("%s: %v", name, err)
 	}
 	r.events[e.ID], r.names[e.ID] = e, name
 	return e
+}
+
+// list writes event IDs as prev_events and auth_events have them.
+func (r *room) list(ids []matrix.EventID) string {
+	var list strings.Builder
+	for i, id := range ids {
+		if i > 0 {
+			list.WriteByte(',')
+		}
+		if r.version.EventIDs == matrix.EventIDGiven {
+			fmt.Fprintf(&list, `[%q,{}]`, id)
+		} else {
+			fmt.Fprintf(&list, `%q`, id)
+		}
+	}
+	return "[" + list.String() + "]"
 }
 
 func (r *room) member(s state, name string, sender, target matrix.UserID, membership string) matrix.EventID {
@@ -149,10 +179,10 @@ func (r *room) input(forks ...state) Input {
 		},
 		Rejected: func(id matrix.EventID) (bool, error) { return r.rejected[id], nil },
 		AuthDifference: func() ([]matrix.EventID, error) {
-			return slices.Collect(maps.Keys(r.authDifference(forks))), nil
+			return slices.Sorted(maps.Keys(r.authDifference(forks))), nil
 		},
 		Subgraph: func(ids []matrix.EventID) ([]matrix.EventID, error) {
-			return slices.Collect(maps.Keys(r.subgraph(ids))), nil
+			return slices.Sorted(maps.Keys(r.subgraph(ids))), nil
 		},
 	}
 }
@@ -261,3 +291,24 @@ var (
 	levelsKey = auth.Key{Type: typePowerLevels}
 	rulesKey  = auth.Key{Type: typeJoinRules}
 )
+
+// in is a state as the authorization rules ask for it.
+func (r *room) in(s state) auth.State {
+	return func(typ, stateKey string) (*matrix.Event, error) {
+		return r.events[s[auth.Key{Type: typ, StateKey: stateKey}]], nil
+	}
+}
+
+func compareKeys(a, b auth.Key) int {
+	return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.StateKey, b.StateKey))
+}
+
+// describe names the events of a state, in their order.
+func (r *room) describe(s state) []string {
+	var names []string
+	for key, id := range s {
+		names = append(names, key.Type+" "+key.StateKey+": "+r.names[id])
+	}
+	slices.Sort(names)
+	return names
+}
