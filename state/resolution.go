@@ -10,7 +10,12 @@ import (
 )
 
 // resolution gives package resolve what it asks about one room: differences of
-// snapshots, events, and auth chains. It is good within one View.
+// snapshots, events, and auth chains. It is good within one transaction.
+//
+// Its memory follows the conflict and is bounded: a record of some hundred bytes
+// for each conflicted slot and state (maxConflict), of auth chains what maxChain
+// says, and of events those read last (maxCached). Beyond that it gives up with
+// ErrTangled.
 type resolution struct {
 	tx        *store.Tx
 	room      store.RoomNum
@@ -20,8 +25,18 @@ type resolution struct {
 	ownSlot   store.Slot
 
 	conflicted map[store.Slot]bool
-	forks      [][]matrix.EventID // the conflicted events of each state
+	forks      [][]store.EventNum // the conflicted events of each state
+
+	cache  map[store.EventNum]*store.StoredEvent // events read lately
+	cached int                                   // their bytes
 }
+
+// maxConflict bounds the slots in which the states that meet may differ.
+const maxConflict = 1 << 14
+
+// maxCached bounds the events that a resolution keeps at hand, in bytes of JSON;
+// the algorithms ask for the same few power levels and members again and again.
+const maxCached = 1 << 20
 
 // ownNum stands for the event that has no number yet.
 const ownNum = ^store.EventNum(0)
@@ -31,7 +46,9 @@ func (r *resolution) resolve() ([]store.StateChange, error) {
 	r.conflicted = make(map[store.Slot]bool)
 	for _, snap := range r.snapshots[1:] {
 		err := r.tx.DiffSnapshots(r.room, r.snapshots[0], snap, func(slot store.Slot, _, _ store.EventNum) (bool, error) {
-			r.conflicted[slot] = true
+			if r.conflicted[slot] = true; len(r.conflicted) > maxConflict {
+				return false, fmt.Errorf("more than %d places in which states differ: %w", maxConflict, ErrTangled)
+			}
 			return true, nil
 		})
 		if err != nil {
@@ -51,7 +68,7 @@ func (r *resolution) resolve() ([]store.StateChange, error) {
 func (r *resolution) settle() ([]store.StateChange, error) {
 	keys := make(map[store.Slot]auth.Key)
 	conflicted := make(map[auth.Key][]matrix.EventID)
-	r.forks = make([][]matrix.EventID, len(r.snapshots))
+	r.forks = make([][]store.EventNum, len(r.snapshots))
 	for slot := range r.conflicted {
 		seen := make(map[matrix.EventID]bool)
 		for i := range r.snapshots {
@@ -68,7 +85,7 @@ func (r *resolution) settle() ([]store.StateChange, error) {
 			}
 			key := auth.Key{Type: ev.Type, StateKey: *ev.StateKey}
 			keys[slot] = key
-			r.forks[i] = append(r.forks[i], ev.ID)
+			r.forks[i] = append(r.forks[i], num)
 			if !seen[ev.ID] {
 				seen[ev.ID] = true
 				conflicted[key] = append(conflicted[key], ev.ID)
@@ -99,7 +116,7 @@ func (r *resolution) numbered(num store.EventNum) (*matrix.Event, error) {
 	if num == ownNum {
 		return r.own, nil
 	}
-	ev, err := r.tx.Event(r.room, num)
+	ev, err := r.stored(num)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +153,7 @@ func (r *resolution) changes(keys map[store.Slot]auth.Key, resolved map[auth.Key
 	return changes, nil
 }
 
-// numberOf returns the number of an event that was resolved into the state.
+// numberOf returns the number of an event of the room.
 func (r *resolution) numberOf(id matrix.EventID) (store.EventNum, error) {
 	if r.own != nil && r.own.ID == id {
 		return ownNum, nil
@@ -144,7 +161,7 @@ func (r *resolution) numberOf(id matrix.EventID) (store.EventNum, error) {
 	if room, num, ok := r.tx.EventByID(id); ok && room == r.room {
 		return num, nil
 	}
-	return 0, fmt.Errorf("resolved event %s: %w", id, store.ErrNotFound)
+	return 0, fmt.Errorf("event %s: %w", id, store.ErrNotFound)
 }
 
 // unconflicted returns the event that all states have in a place.
@@ -165,29 +182,35 @@ func (r *resolution) unconflicted(key auth.Key) (matrix.EventID, error) {
 }
 
 func (r *resolution) event(id matrix.EventID) (*matrix.Event, error) {
-	if r.own != nil && r.own.ID == id {
-		return r.own, nil
-	}
-	ev, err := r.stored(id)
+	num, err := r.numberOf(id)
 	if err != nil {
 		return nil, err
 	}
-	return ev.Event, nil
+	return r.numbered(num)
 }
 
-func (r *resolution) stored(id matrix.EventID) (*store.StoredEvent, error) {
-	room, num, ok := r.tx.EventByID(id)
-	if !ok || room != r.room {
-		return nil, fmt.Errorf("event %s: %w", id, store.ErrNotFound)
+// stored reads an event, or finds it among those read lately.
+func (r *resolution) stored(num store.EventNum) (*store.StoredEvent, error) {
+	if ev := r.cache[num]; ev != nil {
+		return ev, nil
 	}
-	return r.tx.Event(r.room, num)
+	ev, err := r.tx.Event(r.room, num)
+	if err != nil {
+		return nil, err
+	}
+	if r.cached += len(ev.JSON()); r.cache == nil || r.cached > maxCached {
+		r.cache, r.cached = make(map[store.EventNum]*store.StoredEvent), len(ev.JSON())
+	}
+	r.cache[num] = ev
+	return ev, nil
 }
 
 func (r *resolution) rejected(id matrix.EventID) (bool, error) {
-	if r.own != nil && r.own.ID == id {
-		return false, nil
+	num, err := r.numberOf(id)
+	if err != nil || num == ownNum {
+		return false, err
 	}
-	ev, err := r.stored(id)
+	ev, err := r.stored(num)
 	if err != nil {
 		return false, err
 	}

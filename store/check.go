@@ -56,6 +56,7 @@ var checks = []func(*checker) error{
 	checkMemberships,
 	checkRoomRecords,
 	checkPurges,
+	checkCitations,
 	checkSlots,
 	checkSnapshots,
 	checkSigningKeys,
@@ -115,7 +116,7 @@ func (c *checker) eachOf(name bucketName, kind byte, fn func(num uint32, rest, v
 // Kinds of keys, by bucket; those of number 0 stand apart.
 var keyKinds = map[bucketName]struct{ kinds, zero string }{
 	bucketEvent: {kinds: string([]byte{regionAside, regionTimeline, regionHead})},
-	bucketState: {kinds: string([]byte{stateSlot, stateRecord, stateCounter})},
+	bucketState: {kinds: string([]byte{stateCitation, stateSlot, stateRecord, stateCounter})},
 	bucketRoom: {
 		kinds: string([]byte{
 			roomMember, roomReceipt, roomReceiptAt, roomRelation, roomRedaction, roomHistory, roomUnread, roomAlias,

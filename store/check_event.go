@@ -33,6 +33,7 @@ func checkEvents(c *checker) error {
 			return
 		}
 		c.checkEvent(ev)
+		c.checkCited(ev)
 		if sent := len(value) == 8; !num.Aside() && (sent != (ev.Txn.ID != "") || !sent && len(value) > 0) {
 			c.faultf("room %d, event %d (%s): transaction %q stands as %x", room, num, ev.ID, ev.Txn.ID, value)
 		}

@@ -91,6 +91,9 @@ func (tx *Tx) PutEvent(room RoomNum, num EventNum, ev NewEvent) error {
 	if err := tx.put(bucketID, eventIDKey(id), packEventPlace(room, num)); err != nil {
 		return err
 	}
+	if err := tx.putCitations(&stored); err != nil {
+		return err
+	}
 	if num.Aside() {
 		return nil
 	}

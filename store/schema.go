@@ -13,7 +13,7 @@ package store
 
 // formatVersion is the version of this layout, kept under metaFormat.
 // upgrade.go takes older files to it, one step at a time.
-const formatVersion = 1
+const formatVersion = 2
 
 // bucketName is one top-level bucket.
 type bucketName uint8
@@ -110,9 +110,10 @@ const (
 // Bucket state: room(4), a kind byte, then what is below. The counter stands
 // right behind the newest record, so that a change of state rewrites one leaf.
 const (
-	stateSlot    = 'k' // 0, event type with its length, state key -> ordinal; for members: 1, user(4) -> ordinal (slot.go)
-	stateRecord  = 'r' // number(5) -> a snapshot, or a node of the snapshots' trees (snapshot_record.go)
-	stateCounter = 's' // -> next ordinal of either kind, next record number
+	stateCitation = 'c' // event number(8), event number(8) of a state event that cites it -> nothing (citation.go)
+	stateSlot     = 'k' // 0, event type with its length, state key -> ordinal; for members: 1, user(4) -> ordinal (slot.go)
+	stateRecord   = 'r' // number(5) -> a snapshot, or a node of the snapshots' trees (snapshot_record.go)
+	stateCounter  = 's' // -> next ordinal of either kind, next record number
 )
 
 // Bucket room: room(4), a kind byte, then

@@ -9,7 +9,9 @@ import (
 // of format 1 to format 2. A step may read and write anything; it is part of
 // the transaction that opens the file, so that a crash leaves the old format
 // whole.
-var upgrades []func(*Tx) error
+var upgrades = []func(*Tx) error{
+	(*Tx).indexCitations, // format 2 has the citation index
+}
 
 // upgrade takes the file from an older format to the one of this Hearth. A
 // file that is of that format is not written.
