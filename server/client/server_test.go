@@ -24,6 +24,8 @@ type testServer struct {
 	*Server
 	router http.Handler
 	clock  *testClock
+	dir    string
+	config Config
 }
 
 // testClock is a clock that a test sets forward.
@@ -50,32 +52,53 @@ func (c *testClock) Advance(d time.Duration) {
 // test does. Passwords are hashed cheaply.
 func newTestServer(t testing.TB, config Config) *testServer {
 	t.Helper()
-	st, err := store.Open(t.TempDir(), testServerName, store.Options{NoSync: true})
-	if err != nil {
-		t.Fatal(err)
+	config.PasswordCost = 4
+	s := &testServer{
+		clock: &testClock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
+		dir:   t.TempDir(), config: config,
 	}
+	s.open(t)
 	t.Cleanup(func() {
-		err := st.Check(context.Background(), func(fault string) { t.Errorf("the store is damaged: %s", fault) })
+		err := s.store.Check(context.Background(), func(fault string) { t.Errorf("the store is damaged: %s", fault) })
 		if err != nil {
 			t.Errorf("check the store: %v", err)
 		}
-		if err := st.Close(); err != nil {
-			t.Errorf("close the store: %v", err)
-		}
+		s.close(t)
 	})
+	return s
+}
+
+// open opens the store and makes the server over it.
+func (s *testServer) open(t testing.TB) {
+	t.Helper()
+	st, err := store.Open(s.dir, testServerName, store.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var key matrix.SigningKey
 	if err := st.View(func(tx *store.Tx) (err error) { key, err = tx.SigningKey(); return err }); err != nil {
 		t.Fatal(err)
 	}
-	clock := &testClock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	rooms := state.New(state.Config{Store: st, Server: testServerName, Key: key, Now: clock.Now})
-	config.PasswordCost = 4
-	s := &testServer{Server: New(st, rooms, config), clock: clock}
-	s.now = clock.Now
+	rooms := state.New(state.Config{Store: st, Server: testServerName, Key: key, Now: s.clock.Now})
+	s.Server = New(st, rooms, s.config)
+	s.now = s.clock.Now
 	if s.router, err = api.NewRouter(slog.New(slog.DiscardHandler), s.Routes()...); err != nil {
 		t.Fatal(err)
 	}
-	return s
+}
+
+func (s *testServer) close(t testing.TB) {
+	t.Helper()
+	if err := s.store.Close(); err != nil {
+		t.Errorf("close the store: %v", err)
+	}
+}
+
+// restart makes the server anew over its data.
+func (s *testServer) restart(t testing.TB) {
+	t.Helper()
+	s.close(t)
+	s.open(t)
 }
 
 // do sends a request and returns the response. token may be empty.

@@ -98,24 +98,24 @@ func (s *Server) runSightings(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			if err := s.writeSightings(ctx); err != nil && ctx.Err() == nil {
+			if err := s.writeSightings(ctx, sightingPatience); err != nil && ctx.Err() == nil {
 				s.log.Error("write when devices were seen", "err", err)
 			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
 			defer cancel()
-			return s.writeSightings(last)
+			return s.writeSightings(last, 0)
 		}
 	}
 }
 
 // writeSightings stores what was noted since the last time.
-func (s *Server) writeSightings(ctx context.Context) error {
+func (s *Server) writeSightings(ctx context.Context, patience time.Duration) error {
 	all := s.sightings.take()
 	if len(all) == 0 {
 		return nil
 	}
-	err := s.store.UpdatePatiently(ctx, sightingPatience, func(tx *store.Tx) error {
+	err := s.store.UpdatePatiently(ctx, patience, func(tx *store.Tx) error {
 		for _, seen := range all {
 			if err := tx.PutSighting(seen); err != nil {
 				return err

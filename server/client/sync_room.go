@@ -128,9 +128,9 @@ func (rs *roomSync) collect() error {
 	return rs.summarize()
 }
 
-// place finds from where to where the entry reaches. A room that was joined
-// behind the token is new as a whole; one that was left ends there. Who never
-// was in a room that he is out of learns nothing but that.
+// place finds from where to where the entry reaches. A room that the user was not
+// in at the token and has joined since is new as a whole; one that was left ends
+// there. Who never was in a room that he is out of learns nothing but that.
 func (rs *roomSync) place() (err error) {
 	member := rs.room.member
 	if rs.head, err = rs.tx.Head(member.Room); err != nil {
@@ -143,9 +143,15 @@ func (rs *roomSync) place() (err error) {
 	rs.format.filter = rs.req.filter
 	rs.since = rs.req.since.pos
 	if member.Joined > rs.since {
-		rs.since = 0
-		// What the client has from an earlier stay does not reach up to this one.
-		rs.entry.Timeline.Limited = !rs.req.initial
+		before, err := rs.joinedAt(rs.since)
+		if err != nil {
+			return err
+		}
+		if !before {
+			rs.since = 0
+			// What the client has from an earlier stay does not reach up to this one.
+			rs.entry.Timeline.Limited = !rs.req.initial
+		}
 	}
 	if rs.room.section == "leave" {
 		rs.upto = min(rs.upto, member.Left)
@@ -153,10 +159,25 @@ func (rs *roomSync) place() (err error) {
 	return nil
 }
 
+// joinedAt says whether the user was in the room at a position.
+func (rs *roomSync) joinedAt(pos store.Position) (bool, error) {
+	at, err := rs.tx.CurrentAt(rs.room.member.Room, pos)
+	if err != nil {
+		return false, err
+	}
+	ev, err := state.EventAt(rs.tx, rs.room.member.Room, at, "m.room.member", string(rs.req.who.user))
+	if ev == nil || err != nil {
+		return false, err
+	}
+	member, err := ev.Member()
+	return err == nil && member.Membership == matrix.Join, nil
+}
+
 // maxLookedAt bounds how many events are looked at for those that pass a filter.
 const maxLookedAt = 2000
 
-// collectTimeline takes the newest events that the user may see and wants.
+// collectTimeline takes the newest events that the user may see and wants. It ends
+// where state changed unseen: the state section tells what that led to.
 func (rs *roomSync) collectTimeline() error {
 	filter := &rs.req.filter.Room.Timeline
 	limit := filter.Most(10, maxPage)
@@ -168,11 +189,11 @@ func (rs *roomSync) collectTimeline() error {
 			return false, nil
 		}
 		looked++
-		wanted, err := rs.format.wants(filter, ev)
+		wanted, unseen, err := rs.wants(filter, ev)
 		if err != nil {
 			return false, err
 		}
-		if wanted && (len(rs.shown) == limit || size >= maxPageBytes) || looked > maxLookedAt {
+		if wanted && (len(rs.shown) == limit || size >= maxPageBytes) || unseen || looked > maxLookedAt {
 			rs.entry.Timeline.Limited = true
 			return false, nil
 		}
@@ -211,7 +232,25 @@ func (rs *roomSync) addFarewell(filter *RoomEventFilter, limit int) error {
 		return err
 	}
 	rs.shown = append(rs.shown, ev)
+	if rs.upto != 0 && rs.since >= rs.upto {
+		// An invite may have come between the end of the stay and the token: then
+		// the client was never told how the stay ended.
+		rs.entry.Timeline.Limited = true
+	}
 	return nil
+}
+
+// wants says whether an event may and shall be shown, and whether it changed the
+// state without being seen.
+func (rs *roomSync) wants(filter *RoomEventFilter, ev *store.StoredEvent) (wanted, unseen bool, err error) {
+	if ev.IsState() {
+		sees, err := rs.format.viewer.Sees(ev)
+		if err != nil || !sees {
+			return false, true, err
+		}
+	}
+	wanted, err = rs.format.wants(filter, ev)
+	return wanted, false, err
 }
 
 // wants says whether an event may and shall be shown.

@@ -20,67 +20,62 @@ type roomSummary struct {
 // collectState finds the state that the client lacks: what differs between what
 // it has (nothing, if the room is new to it) and the state before the timeline,
 // or behind it with use_state_after. With lazy loading only those members are in
-// it whom the timeline needs.
+// it whom the timeline needs, and those who changed in the gap before it.
 func (rs *roomSync) collectState() error {
 	to := rs.before
 	if rs.req.stateAfter != "" {
 		to = rs.after
 	}
-	var from store.SnapshotID
-	whole := rs.since == 0 || rs.req.fullState
-	if !whole && rs.since >= rs.upto {
-		return nil
-	}
-	if !whole {
-		var err error
-		if from, err = rs.tx.CurrentAt(rs.room.member.Room, rs.since); err != nil {
-			return err
-		}
-	}
 	lazy := rs.req.filter.Room.State.LazyLoadMembers
-	add := func(slot store.Slot, num store.EventNum) error {
-		wanted, err := rs.wantsState(num)
-		if wanted && err == nil {
-			rs.state = append(rs.state, num)
-		}
-		return err
-	}
-	if !whole {
-		err := rs.tx.DiffSnapshots(rs.room.member.Room, from, to, func(slot store.Slot, _, is store.EventNum) (bool, error) {
-			if is == 0 {
-				return true, nil // state never goes; a reset of the room is federation's to tell
-			}
-			return true, add(slot, is)
-		})
-		if err != nil || !lazy {
+	whole := rs.since == 0 || rs.req.fullState
+	if whole {
+		if err := rs.addWhole(to, lazy); err != nil {
 			return err
 		}
-		return rs.addLazyMembers(to)
 	}
-	part := store.StateAll
-	if lazy {
-		part = store.StateOthers
+	if rs.since != 0 && rs.since < rs.upto && (!whole || lazy) {
+		if err := rs.addChanged(to, whole); err != nil {
+			return err
+		}
 	}
-	err := rs.tx.WalkState(rs.room.member.Room, to, part, func(slot store.Slot, num store.EventNum) (bool, error) {
-		return true, add(slot, num)
-	})
-	if err != nil || !lazy {
-		return err
+	if !lazy {
+		return nil
 	}
 	return rs.addLazyMembers(to)
 }
 
-// wantsState says whether the filter lets a state event through.
-func (rs *roomSync) wantsState(num store.EventNum) (bool, error) {
-	filter := &rs.req.filter.Room.State
-	if filter.WantsAll() { // without a look at 200,000 members
-		return true, nil
+// addWhole adds all state, or all but the members.
+func (rs *roomSync) addWhole(to store.SnapshotID, lazy bool) error {
+	part := store.StateAll
+	if lazy {
+		part = store.StateOthers
 	}
-	ev, err := rs.tx.Event(rs.room.member.Room, num)
+	return rs.tx.WalkState(rs.room.member.Room, to, part, func(_ store.Slot, num store.EventNum) (bool, error) {
+		return true, rs.addState(num)
+	})
+}
+
+// addChanged adds the state that changed behind the token, or its members alone.
+func (rs *roomSync) addChanged(to store.SnapshotID, members bool) error {
+	from, err := rs.tx.CurrentAt(rs.room.member.Room, rs.since)
 	if err != nil {
-		return false, err
+		return err
 	}
-	return filter.MatchEvent(ev.Event), nil
+	return rs.tx.DiffSnapshots(rs.room.member.Room, from, to, func(slot store.Slot, _, is store.EventNum) (bool, error) {
+		if is == 0 || members && !slot.Member() {
+			return true, nil // state never goes; a reset of the room is federation's to tell
+		}
+		return true, rs.addState(is)
+	})
+}
+
+// addState adds a state event that the filter lets through.
+func (rs *roomSync) addState(num store.EventNum) error {
+	ev, err := rs.tx.Event(rs.room.member.Room, num)
+	if err == nil && rs.req.filter.Room.State.MatchEvent(ev.Event) {
+		rs.state = append(rs.state, num)
+	}
+	return err
 }
 
 // addLazyMembers adds the member events of the timeline's senders that the

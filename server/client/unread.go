@@ -358,19 +358,19 @@ func (s *Server) runUnread(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			if err := s.writeUnread(ctx); err != nil && ctx.Err() == nil {
+			if err := s.writeUnread(ctx, unreadPatience); err != nil && ctx.Err() == nil {
 				s.log.Error("write what is unread", "err", err)
 			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
 			defer cancel()
-			return s.writeUnread(last)
+			return s.writeUnread(last, 0)
 		}
 	}
 }
 
 // writeUnread stores the checkpoints that are out of date.
-func (s *Server) writeUnread(ctx context.Context) error {
+func (s *Server) writeUnread(ctx context.Context, patience time.Duration) error {
 	type checkpoint struct {
 		unreadKey
 		store.Unread
@@ -387,7 +387,7 @@ func (s *Server) writeUnread(ctx context.Context) error {
 		room.mu.Unlock()
 	}
 	for part := range slices.Chunk(all, unreadWriteSize) {
-		err := s.store.UpdatePatiently(ctx, unreadPatience, func(tx *store.Tx) error {
+		err := s.store.UpdatePatiently(ctx, patience, func(tx *store.Tx) error {
 			for _, c := range part {
 				if err := tx.PutUnread(c.user, c.room, c.Unread); err != nil {
 					return err
