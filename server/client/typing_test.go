@@ -1,0 +1,80 @@
+package client
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+func TestTypingRooms(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	var typing typingRooms
+	typing.start(now)
+	begin := typing.Serial()
+	content := func(room store.RoomNum, since uint64, ignored ...matrix.UserID) string {
+		list := ignoredUsers{}
+		for _, user := range ignored {
+			list[user] = nil
+		}
+		text, ok := typing.Since(room, since, list)
+		return fmt.Sprintf("%s %v", string(text), ok)
+	}
+	want := func(got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if typing.set(1, "@a:x", now, now) {
+		t.Error("that somebody does not type is news")
+	}
+	if !typing.set(1, "@b:x", now.Add(time.Minute), now) || !typing.set(1, "@a:x", now.Add(time.Second), now) {
+		t.Error("that somebody types is no news")
+	}
+	if typing.set(1, "@a:x", now.Add(2*time.Second), now) {
+		t.Error("that somebody still types is news")
+	}
+	want(content(1, begin), `{"user_ids":["@a:x","@b:x"]} true`)
+	want(content(1, begin, "@b:x"), `{"user_ids":["@a:x"]} true`)
+	want(content(1, typing.Serial()), ` false`)
+	want(content(2, begin), ` false`)
+	if rooms := typing.expire(now.Add(1500 * time.Millisecond)); rooms != nil {
+		t.Errorf("%v ended early", rooms)
+	}
+	before := typing.Serial()
+	if rooms := typing.expire(now.Add(2 * time.Second)); !slices.Equal(rooms, []store.RoomNum{1}) {
+		t.Errorf("%v ended, want room 1", rooms)
+	}
+	want(content(1, before), `{"user_ids":["@b:x"]} true`)
+	if !typing.set(1, "@b:x", now, now) {
+		t.Error("the end is no news")
+	}
+	want(content(1, before), `{"user_ids":[]} true`)
+	// Who was never here is told where somebody types, and nothing else.
+	want(content(1, 0), ` false`)
+	typing.set(2, "@b:x", now.Add(time.Minute), now)
+	want(content(2, 0), `{"user_ids":["@b:x"]} true`)
+	// A token from before a restart: whoever typed then types no longer.
+	old := typing.Serial()
+	typing.start(now.Add(time.Hour))
+	want(content(2, old), `{"user_ids":[]} true`)
+	want(content(2, typing.Serial()), ` false`)
+}
+
+func TestTypingListIsBounded(t *testing.T) {
+	now := time.Now()
+	var typing typingRooms
+	typing.start(now)
+	for i := range maxTypingUsers + 50 {
+		typing.set(1, matrix.UserID(fmt.Sprintf("@u%d:x", i)), now.Add(time.Minute), now)
+	}
+	content, _ := typing.Since(1, 0, nil)
+	if n := strings.Count(string(content), "@"); n != maxTypingUsers {
+		t.Errorf("the list has %d users", n)
+	}
+}
