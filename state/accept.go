@@ -34,6 +34,9 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("%s stands on %d events that are not here", e.Event, len(e.Events))
 }
 
+// maxTogether is how many events from elsewhere are taken in by one write.
+const maxTogether = 64
+
 // Accept takes an event from elsewhere into its room, as far as the rules allow:
 // by its own auth events, by the state before it, and by the room's current
 // state. Its form, hashes and signatures are checked by the caller. An
@@ -42,27 +45,110 @@ func (e *MissingError) Error() string {
 //
 // Spec: SS Checks performed on receipt of a PDU, steps 4 to 6.
 func (r *Rooms) Accept(ctx context.Context, ev *matrix.Event) (Verdict, error) {
-	unlock := r.locks.own(ev.Room)
-	defer unlock()
-	a := acceptance{rooms: r, ctx: ctx, ev: ev}
-	verdict, err := a.run()
+	verdicts, err := r.AcceptAll(ctx, []*matrix.Event{ev})
 	if err != nil {
-		return 0, fmt.Errorf("accept %s: %w", ev.ID, err)
+		return 0, err
 	}
-	return verdict, nil
+	return verdicts[0], nil
 }
 
-// acceptance is the way of one event into its room, whose lock it holds. Reading
-// and resolving happen in Views; only what comes out of them is written.
+// AcceptAll is Accept for events in an order in which each comes behind what it
+// stands on and cites. Neighbours of one room share writes, up to 64 of them; in
+// between others may write to the room. It ends at the first error and returns
+// the verdicts on the events before, as many as are taken.
+func (r *Rooms) AcceptAll(ctx context.Context, events []*matrix.Event) ([]Verdict, error) {
+	verdicts := make([]Verdict, 0, len(events))
+	for len(verdicts) < len(events) {
+		some, err := r.acceptSome(ctx, events[len(verdicts):])
+		verdicts = append(verdicts, some...)
+		if err != nil {
+			return verdicts, err
+		}
+	}
+	return verdicts, nil
+}
+
+// acceptSome takes the first events of a list, which are of one room, in one
+// write, and no further ones. An event whose forks are too tangled for that has
+// its resolution outside of any write.
+func (r *Rooms) acceptSome(ctx context.Context, events []*matrix.Event) (verdicts []Verdict, err error) {
+	defer r.locks.own(events[0].Room)()
+	var failed error
+	err = r.store.Update(ctx, func(tx *store.Tx) error {
+		verdicts, failed = nil, nil
+		for _, ev := range events[:min(len(events), maxTogether)] {
+			if len(verdicts) > 0 && (tx.Full() || ev.Room != events[0].Room) {
+				return nil
+			}
+			a := acceptance{rooms: r, ctx: ctx, ev: ev, tx: tx}
+			verdict, err := a.run()
+			if err != nil {
+				failed = fmt.Errorf("accept %s: %w", ev.ID, err)
+				if a.writing || len(verdicts) == 0 {
+					return failed
+				}
+				return nil
+			}
+			verdicts = append(verdicts, verdict)
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(failed, ErrTangled) && len(verdicts) > 0:
+		return verdicts, err // it is the first of the next ones
+	case errors.Is(failed, ErrTangled):
+		verdict, err := (&acceptance{rooms: r, ctx: ctx, ev: events[0]}).run()
+		if err != nil {
+			return nil, fmt.Errorf("accept %s: %w", events[0].ID, err)
+		}
+		return []Verdict{verdict}, nil
+	case err != nil:
+		return nil, err // nothing of the write is kept
+	}
+	return verdicts, failed
+}
+
+// acceptance is the way of one event into its room, whose lock it holds.
 type acceptance struct {
 	rooms *Rooms
 	ctx   context.Context
 	ev    *matrix.Event
 
+	// tx is the write in which all of it happens, within brief bounds. If nil,
+	// reading and resolving happen in Views of their own, within wide ones, and
+	// only what comes out of them is written.
+	tx      *store.Tx
+	writing bool // the event itself is being written
+
 	num    store.RoomNum
 	head   store.Head
 	prev   []store.EventNum
 	linear bool // it stands on exactly the forward extremities
+}
+
+// view runs fn where it can read.
+func (a *acceptance) view(fn func(*store.Tx) error) error {
+	if a.tx != nil {
+		return fn(a.tx)
+	}
+	return a.rooms.store.View(fn)
+}
+
+// update runs fn where it can write.
+func (a *acceptance) update(fn func(*store.Tx) error) error {
+	if a.tx != nil {
+		return fn(a.tx)
+	}
+	return a.rooms.store.Update(a.ctx, fn)
+}
+
+// resolution begins to resolve states of the event's room.
+func (a *acceptance) resolution(snapshots ...store.SnapshotID) resolution {
+	bounds := wideBounds
+	if a.tx != nil {
+		bounds = briefBounds
+	}
+	return resolution{room: a.num, version: a.head.Version, snapshots: snapshots, bounds: bounds}
 }
 
 func (a *acceptance) run() (Verdict, error) {
@@ -94,7 +180,7 @@ func (a *acceptance) begin() (verdict Verdict, err error) {
 	if err := auth.Check(a.ev, none); err != nil {
 		return refusedIs(Rejected, err)
 	}
-	err = a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
+	err = a.update(func(tx *store.Tx) error {
 		verdict = Known
 		if _, _, known := tx.EventByID(a.ev.ID); known {
 			return nil
@@ -107,6 +193,7 @@ func (a *acceptance) begin() (verdict Verdict, err error) {
 			verdict = Rejected // the room has begun with another event
 			return nil
 		}
+		a.writing = true
 		rm := &room{rooms: a.rooms, tx: tx, num: num, id: a.ev.Room, head: store.Head{Version: a.ev.Version}}
 		if err := tx.PutHead(num, rm.head); err != nil {
 			return err
@@ -123,7 +210,7 @@ func (a *acceptance) begin() (verdict Verdict, err error) {
 // look finds the room and what the event stands on, and holds it to its own auth
 // events. The verdict is 0 where none is reached yet.
 func (a *acceptance) look() (verdict Verdict, err error) {
-	err = a.rooms.store.View(func(tx *store.Tx) error {
+	err = a.view(func(tx *store.Tx) error {
 		if _, _, known := tx.EventByID(a.ev.ID); known {
 			verdict = Known
 			return nil
@@ -208,13 +295,13 @@ func (a *acceptance) before() (store.SnapshotID, error) {
 	if len(a.prev) == 0 {
 		return 0, nil
 	}
-	m := resolution{room: a.num, version: a.head.Version}
+	m := a.resolution()
 	changes, err := a.meet(&m, a.prev)
 	if err != nil {
 		return 0, err
 	}
 	var met store.SnapshotID
-	err = a.rooms.store.Update(a.ctx, func(tx *store.Tx) (err error) {
+	err = a.update(func(tx *store.Tx) (err error) {
 		met, err = tx.Derive(a.num, m.snapshots[0], changes...)
 		return err
 	})
@@ -226,7 +313,7 @@ func (a *acceptance) before() (store.SnapshotID, error) {
 func (a *acceptance) meet(m *resolution, ends []store.EventNum) (changes []store.StateChange, err error) {
 	given := m.snapshots
 	a.rooms.litter.add(a.num, a.rooms.now())
-	err = a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
+	err = a.update(func(tx *store.Tx) error {
 		m.snapshots = slices.Clone(given)
 		for _, num := range ends {
 			snap, err := stateBehind(tx, a.num, num)
@@ -244,7 +331,7 @@ func (a *acceptance) meet(m *resolution, ends []store.EventNum) (changes []store
 	if err != nil {
 		return nil, err
 	}
-	err = a.rooms.store.View(func(tx *store.Tx) error {
+	err = a.view(func(tx *store.Tx) error {
 		m.tx = tx
 		changes, err = m.resolve()
 		return err
@@ -267,7 +354,7 @@ func stateBehind(tx *store.Tx, room store.RoomNum, num store.EventNum) (store.Sn
 
 // judge holds the event to the state before it, then to the current state.
 func (a *acceptance) judge(before store.SnapshotID) (verdict Verdict, err error) {
-	err = a.rooms.store.View(func(tx *store.Tx) error {
+	err = a.view(func(tx *store.Tx) error {
 		at := func(snap store.SnapshotID) auth.State {
 			return func(typ, key string) (*matrix.Event, error) {
 				ev, err := EventAt(tx, a.num, snap, typ, key)
@@ -306,7 +393,8 @@ func refusedIs(verdict Verdict, err error) (Verdict, error) {
 
 // setAside stores an event that is no part of the timeline.
 func (a *acceptance) setAside(before store.SnapshotID, verdict Verdict) error {
-	return a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
+	return a.update(func(tx *store.Tx) error {
+		a.writing = true
 		num, err := tx.NextEventNum(true)
 		if err != nil {
 			return err
@@ -336,7 +424,7 @@ func (a *acceptance) take(before store.SnapshotID) error {
 		})
 	}
 	others := slices.DeleteFunc(slices.Clone(a.head.Extremities), func(n store.EventNum) bool { return slices.Contains(a.prev, n) })
-	m := resolution{room: a.num, version: a.head.Version, snapshots: []store.SnapshotID{before}}
+	m := a.resolution(before)
 	if a.ev.IsState() {
 		m.own = a.ev
 	}
@@ -356,7 +444,8 @@ func (a *acceptance) take(before store.SnapshotID) error {
 
 // write runs fn on the room, as it was when the event was looked at.
 func (a *acceptance) write(fn func(*room) error) error {
-	return a.rooms.store.Update(a.ctx, func(tx *store.Tx) error {
+	return a.update(func(tx *store.Tx) error {
+		a.writing = true
 		rm := &room{rooms: a.rooms, tx: tx, num: a.num, id: a.ev.Room, head: a.head}
 		rm.head.Extremities = slices.Clone(a.head.Extremities)
 		if err := fn(rm); err != nil {

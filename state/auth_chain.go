@@ -15,11 +15,6 @@ import (
 // bring about that only lost sight of each other for a while.
 var ErrTangled = errors.New("the room's forks are too tangled to resolve")
 
-// maxChain bounds what one resolution walks and remembers of auth chains. An
-// event that waits or is remembered takes some 50 bytes, in the subgraph of
-// version 12 some 150 with what it cites.
-const maxChain = 1 << 16
-
 // maxForks is how many states can be told apart by the bits of a forkSet. No
 // event names more than maxPrevEvents others, and two states come beside them.
 const maxForks = 32
@@ -31,13 +26,13 @@ type forkSet uint32
 // first. What an event cites was stored before it and has a smaller number, so
 // that everything that leads to an event was met before the event itself.
 type descent struct {
-	open   eventHeap
-	forks  map[store.EventNum]forkSet // of the events in open: whose chains they are in
-	walked int
+	open  eventHeap
+	forks map[store.EventNum]forkSet // of the events in open: whose chains they are in
+	left  int                        // how many events it may still meet
 }
 
-func newDescent() *descent {
-	return &descent{forks: make(map[store.EventNum]forkSet)}
+func newDescent(most int) *descent {
+	return &descent{forks: make(map[store.EventNum]forkSet), left: most}
 }
 
 // add has the walk meet an event, which is in the chains of forks.
@@ -53,8 +48,8 @@ func (d *descent) next() (num store.EventNum, forks forkSet, err error) {
 	num = heap.Pop(&d.open).(store.EventNum)
 	forks = d.forks[num]
 	delete(d.forks, num)
-	if d.walked++; d.walked+len(d.forks) > maxChain {
-		return 0, 0, fmt.Errorf("auth chains of more than %d events: %w", maxChain, ErrTangled)
+	if d.left--; d.left < len(d.forks) {
+		return 0, 0, fmt.Errorf("long auth chains: %w", ErrTangled)
 	}
 	return num, forks, nil
 }
@@ -105,7 +100,7 @@ func (r *resolution) authDifference() ([]matrix.EventID, error) {
 		return nil, fmt.Errorf("%d states meet: %w", len(r.forks), ErrTangled)
 	}
 	all := forkSet(1)<<len(r.forks) - 1
-	w := differing{descent: newDescent(), all: all, ends: make(map[store.EventNum]forkSet)}
+	w := differing{descent: newDescent(r.bounds.chain), all: all, ends: make(map[store.EventNum]forkSet)}
 	for i, fork := range r.forks {
 		for _, num := range fork {
 			w.ends[num] |= 1 << i
@@ -245,8 +240,8 @@ func (a *ascent) shared(num store.EventNum) (bool, error) {
 			if carries, err = a.standing(citing); err != nil {
 				return false, err
 			}
-			if a.carries[citing] = carries; len(a.carries) > maxChain {
-				return false, fmt.Errorf("more than %d events that cite: %w", maxChain, ErrTangled)
+			if a.carries[citing] = carries; len(a.carries) > a.bounds.chain {
+				return false, fmt.Errorf("more than %d events that cite: %w", a.bounds.chain, ErrTangled)
 			}
 			if !carries {
 				way = append(way, climb{num: citing})
@@ -287,7 +282,7 @@ func (r *resolution) hasOthers() (others bool, err error) {
 func (r *resolution) subgraph(ends []matrix.EventID) ([]matrix.EventID, error) {
 	onPath := make(map[store.EventNum]bool) // whether an event is an end or leads to one
 	oldest := ownNum
-	d := newDescent()
+	d := newDescent(r.bounds.chain)
 	for _, id := range ends {
 		num, err := r.numberOf(id)
 		if err != nil {

@@ -13,13 +13,13 @@ import (
 // snapshots, events, and auth chains. It is good within one transaction.
 //
 // Its memory follows the conflict and is bounded: a record of some hundred bytes
-// for each conflicted slot and state (maxConflict), of auth chains what maxChain
-// says, and of events those read last (maxCached). Beyond that it gives up with
-// ErrTangled.
+// for each conflicted slot and state, what auth chains take (see bounds), and the
+// events read last (maxCached). Beyond its bounds it gives up with ErrTangled.
 type resolution struct {
 	tx        *store.Tx
 	room      store.RoomNum
 	version   *matrix.Version
+	bounds    bounds
 	snapshots []store.SnapshotID // the states; the first is the base
 	own       *matrix.Event      // an event over the first state that is not stored yet; or nil
 	ownSlot   store.Slot
@@ -31,8 +31,20 @@ type resolution struct {
 	cached int                                   // their bytes
 }
 
-// maxConflict bounds the slots in which the states that meet may differ.
-const maxConflict = 1 << 14
+// bounds are what one resolution may look at.
+type bounds struct {
+	slots int // in which the states differ
+	// chain is how many events of auth chains are walked, and how many are
+	// remembered. One of them takes some 50 bytes, in the subgraph of version 12
+	// some 150 with what it cites.
+	chain int
+}
+
+// What a resolution may look at: while the writer waits for it, and otherwise.
+var (
+	briefBounds = bounds{slots: 64, chain: 1 << 10}
+	wideBounds  = bounds{slots: 1 << 14, chain: 1 << 16}
+)
 
 // maxCached bounds the events that a resolution keeps at hand, in bytes of JSON;
 // the algorithms ask for the same few power levels and members again and again.
@@ -46,8 +58,8 @@ func (r *resolution) resolve() ([]store.StateChange, error) {
 	r.conflicted = make(map[store.Slot]bool)
 	for _, snap := range r.snapshots[1:] {
 		err := r.tx.DiffSnapshots(r.room, r.snapshots[0], snap, func(slot store.Slot, _, _ store.EventNum) (bool, error) {
-			if r.conflicted[slot] = true; len(r.conflicted) > maxConflict {
-				return false, fmt.Errorf("more than %d places in which states differ: %w", maxConflict, ErrTangled)
+			if r.conflicted[slot] = true; len(r.conflicted) > r.bounds.slots {
+				return false, fmt.Errorf("more than %d places in which states differ: %w", r.bounds.slots, ErrTangled)
 			}
 			return true, nil
 		})

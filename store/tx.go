@@ -22,6 +22,10 @@ type Tx struct {
 // Writable says whether the transaction may write.
 func (tx *Tx) Writable() bool { return tx.bolt.Writable() }
 
+// Full says whether the write has put as much as one commit should hold: more
+// belongs into another one.
+func (tx *Tx) Full() bool { return tx.wrote >= maxGroupBytes }
+
 // in returns a bucket, opened once.
 func (tx *Tx) in(name bucketName) *bolt.Bucket {
 	b := tx.opened[name]
