@@ -146,7 +146,7 @@ func openOwner(config Config) (*owner, error) {
 // openRooms returns the rooms of a store, with the server's signing key; the first
 // time, it makes the key.
 func openRooms(st *store.Store, log *slog.Logger) (*state.Rooms, error) {
-	config := state.Config{Store: st, Server: st.Server(), Log: log}
+	config := state.Config{Store: st, Server: st.Server(), Carry: client.CarryRoom, Log: log}
 	read := func(tx *store.Tx) (err error) {
 		config.Key, err = tx.SigningKey()
 		return err

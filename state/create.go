@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -36,6 +37,8 @@ type Creation struct {
 	Invite        []matrix.UserID
 	Direct        bool // is_direct goes on the invites
 	Publish       bool // in the published directory
+
+	id matrix.RoomID // where the version leaves it to choice and it is chosen already
 }
 
 // An InitialEvent is one of the state events that a client wants in a room
@@ -87,7 +90,7 @@ func (r *Rooms) begin(tx *store.Tx, version *matrix.Version, c Creation) (*room,
 		Content: content, OriginServerTS: r.now().UnixMilli(),
 	}
 	if !version.RoomIDIsHash {
-		draft.Room = matrix.RoomID("!" + rand.Text() + ":" + string(r.server))
+		draft.Room = cmp.Or(c.id, r.newRoomID())
 	}
 	ev, err := r.buildCreate(tx, version, draft)
 	if err != nil {
@@ -107,6 +110,11 @@ func (r *Rooms) begin(tx *store.Tx, version *matrix.Version, c Creation) (*room,
 	}
 	_, err = rm.append(ev, 0, store.TxnID{})
 	return rm, err
+}
+
+// newRoomID makes the ID of a room whose version leaves it to choice.
+func (r *Rooms) newRoomID() matrix.RoomID {
+	return matrix.RoomID("!" + rand.Text() + ":" + string(r.server))
 }
 
 // buildCreate builds the m.room.create event. Where its hash is the room's ID, a

@@ -249,11 +249,22 @@ func (rm *room) settleLocal(was, is store.EventNum) error {
 	if err != nil {
 		return err
 	}
-	return rm.tx.PutLocalMembership(userNum, entry)
+	before, _, err := rm.tx.LocalMembership(userNum, rm.num)
+	if err != nil {
+		return err
+	}
+	if err := rm.tx.PutLocalMembership(userNum, entry); err != nil {
+		return err
+	}
+	if entry.Membership != matrix.Join || before.Membership == matrix.Join {
+		return nil
+	}
+	return rm.carryIn(userNum)
 }
 
 // follow does what an event asks for beyond the state: it is remembered as a
-// relation, applied as a redaction, or redacted by one that came first.
+// relation, applied as a redaction, or redacted by one that came first; a tombstone
+// is followed to the room that it names.
 func (rm *room) follow(ev *matrix.Event, num store.EventNum) error {
 	if relation, ok := ev.Relation(); ok && !ev.IsState() {
 		child := store.Relation{Child: num, Sender: rm.tx.UserNum(ev.Sender), Type: relation.Type}
@@ -263,6 +274,11 @@ func (rm *room) follow(ev *matrix.Event, num store.EventNum) error {
 	}
 	if ev.Redacts != "" && ev.Type == "m.room.redaction" {
 		if err := rm.redact(ev, num); err != nil {
+			return err
+		}
+	}
+	if ev.Is("m.room.tombstone", "") {
+		if err := rm.carryOut(num); err != nil {
 			return err
 		}
 	}

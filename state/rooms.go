@@ -11,13 +11,18 @@ import (
 	"hearth/store"
 )
 
-// Config is what Rooms needs; all but Now and Log are required.
+// Config is what Rooms needs; all but Now, Carry and Log are required.
 type Config struct {
 	Store  *store.Store
 	Server matrix.ServerName
 	Key    matrix.SigningKey
 	// Now is the clock. If nil, time.Now is used.
 	Now func() time.Time
+	// Carry copies what a local user keeps for himself about a room, such as tags,
+	// to the room that replaces it. It is called within the write by which he
+	// comes to be in the new one, maybe more than once, and leaves alone what he
+	// has set there. If nil, nothing is copied.
+	Carry func(tx *store.Tx, user store.UserNum, from, to store.RoomNum) error
 	// Log tells what went wrong where nobody waits for an answer. If nil, it is
 	// not told.
 	Log *slog.Logger
@@ -30,6 +35,7 @@ type Rooms struct {
 	server matrix.ServerName
 	key    matrix.SigningKey
 	now    func() time.Time
+	carry  func(tx *store.Tx, user store.UserNum, from, to store.RoomNum) error
 	log    *slog.Logger
 	locks  roomLocks
 	litter litter
@@ -49,6 +55,7 @@ func New(c Config) *Rooms {
 		server: c.Server,
 		key:    c.Key,
 		now:    c.Now,
+		carry:  c.Carry,
 		log:    c.Log,
 		litter: litter{rooms: make(map[store.RoomNum]forks)},
 		upkeep: make(chan struct{}, 1),

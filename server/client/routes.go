@@ -117,6 +117,7 @@ var roomRoutes = []route{
 	{"POST /_matrix/client/v3/rooms/{roomID}/kick", active, (*Server).kick},
 	{"POST /_matrix/client/v3/rooms/{roomID}/ban", active, (*Server).ban},
 	{"POST /_matrix/client/v3/rooms/{roomID}/unban", active, (*Server).unban},
+	{"POST /_matrix/client/v3/rooms/{roomID}/upgrade", active, (*Server).upgradeRoom},
 
 	{"PUT /_matrix/client/v3/rooms/{roomID}/send/{eventType}/{txnID}", device, (*Server).sendMessage},
 	{"PUT /_matrix/client/v3/rooms/{roomID}/redact/{eventID}/{txnID}", device, (*Server).redactEvent},

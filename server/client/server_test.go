@@ -79,7 +79,7 @@ func (s *testServer) open(t testing.TB) {
 	if err := st.View(func(tx *store.Tx) (err error) { key, err = tx.SigningKey(); return err }); err != nil {
 		t.Fatal(err)
 	}
-	rooms := state.New(state.Config{Store: st, Server: testServerName, Key: key, Now: s.clock.Now})
+	rooms := state.New(state.Config{Store: st, Server: testServerName, Key: key, Now: s.clock.Now, Carry: CarryRoom})
 	s.Server = New(st, rooms, s.config)
 	s.now = s.clock.Now
 	if s.router, err = api.NewRouter(slog.New(slog.DiscardHandler), s.Routes()...); err != nil {

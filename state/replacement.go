@@ -1,0 +1,120 @@
+package state
+
+import (
+	"errors"
+
+	"github.com/go-json-experiment/json"
+
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// One room replaces another if its m.room.create says so and the other's
+// m.room.tombstone does: what only one of them claims would let strangers dress
+// their rooms as those that a user trusts.
+
+// carryIn takes to this room what a local user, who has just joined it, keeps about
+// the one that it replaces. "When a user joins the new room, the server should
+// automatically transfer/replicate some of the user's personalized settings such as
+// notifications, tags, etc." (CS Room Upgrades.)
+func (rm *room) carryIn(user store.UserNum) error {
+	if rm.rooms.carry == nil {
+		return nil
+	}
+	create, err := rm.current("m.room.create", "")
+	if create == nil || err != nil {
+		return err
+	}
+	old := rm.tx.RoomNum(predecessor(create))
+	if old == 0 || old == rm.num {
+		return nil
+	}
+	head, err := rm.tx.Head(old)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	tombstone, err := EventAt(rm.tx, old, head.Current, "m.room.tombstone", "")
+	if tombstone == nil || err != nil || replacement(tombstone) != rm.id {
+		return err
+	}
+	return rm.carry(user, old, rm.num)
+}
+
+// carryOut is carryIn for the local users who were in the replacement before this
+// room's tombstone, which has just been added, named it.
+func (rm *room) carryOut(tombstone store.EventNum) error {
+	if rm.rooms.carry == nil {
+		return nil
+	}
+	ev, err := rm.current("m.room.tombstone", "")
+	if ev == nil || err != nil || ev.Num != tombstone {
+		return err
+	}
+	fresh := rm.tx.RoomNum(replacement(ev))
+	if fresh == 0 || fresh == rm.num {
+		return nil
+	}
+	head, err := rm.tx.Head(fresh)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	create, err := EventAt(rm.tx, fresh, head.Current, "m.room.create", "")
+	if create == nil || err != nil || predecessor(create) != rm.id {
+		return err
+	}
+	var users []store.UserNum
+	err = rm.tx.LocalMembers(fresh, func(user store.UserNum, m matrix.Membership) (bool, error) {
+		if m == matrix.Join {
+			users = append(users, user)
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, user := range users {
+		if err := rm.carry(user, rm.num, fresh); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// carry carries what a user keeps about a room that is or was something to him.
+func (rm *room) carry(user store.UserNum, from, to store.RoomNum) error {
+	_, known, err := rm.tx.LocalMembership(user, from)
+	if !known || err != nil {
+		return err
+	}
+	return rm.rooms.carry(rm.tx, user, from, to)
+}
+
+// predecessor is the room that a create event claims to replace, "" for none.
+func predecessor(create *store.StoredEvent) matrix.RoomID {
+	content, err := create.CreateContent()
+	if err != nil || content.Predecessor == nil {
+		return ""
+	}
+	return content.Predecessor.Room
+}
+
+// replacement is the room that a tombstone points to, "" for none.
+func replacement(tombstone *store.StoredEvent) matrix.RoomID {
+	var content struct {
+		Room string `json:"replacement_room"`
+	}
+	if json.Unmarshal(tombstone.Content, &content) != nil {
+		return ""
+	}
+	id, err := matrix.ParseRoomID(content.Room)
+	if err != nil {
+		return ""
+	}
+	return id
+}
