@@ -69,10 +69,10 @@ func (h *house) upgradable(version, users string) matrix.RoomID {
 func TestUpgrade(t *testing.T) {
 	level := func(user matrix.UserID, level int) string { return fmt.Sprintf(`"%s":%d`, user, level) }
 	for _, tt := range []struct {
-		from, to  string
-		users     string // in the old room
-		by        matrix.UserID
-		creators  []matrix.UserID
+		from, to string
+		users    string // in the old room
+		by       matrix.UserID
+		creators []matrix.UserID
 
 		// In the new room, the last being the level of m.room.tombstone.
 		newCreators, newUsers, tombstone string
