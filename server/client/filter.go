@@ -204,11 +204,15 @@ func unmarshalFilter(text []byte, f any) error {
 	return nil
 }
 
+// everything is the filter of requests without one. All of them share it, as each
+// long poll keeps its filter; nobody changes it.
+var everything Filter
+
 // findFilter returns the filter that a parameter names: by its ID, as JSON, or, if
 // empty, not at all.
 func (s *Server) findFilter(who session, param string) (*Filter, error) {
 	if param == "" {
-		return new(Filter), nil
+		return &everything, nil
 	}
 	if param[0] == '{' {
 		return ParseFilter([]byte(param))

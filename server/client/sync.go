@@ -43,20 +43,29 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request, who session) error
 	defer cancel()
 	for {
 		watch := s.store.Watch(who.num)
-		out := &syncWriter{w: w}
-		if err := s.answerSync(req, out); err != nil {
-			return out.abort(err)
+		if done, err := s.trySync(w, req, wait.Err() != nil); done || err != nil {
+			return err
 		}
-		if out.begun || req.timeout == 0 || wait.Err() != nil {
-			return out.finish()
-		}
-		if watch.Wait(wait) != nil { // time is up, or the server stops: say that nothing is new
-			return out.finish()
+		if watch.Wait(wait) != nil {
+			continue // time is up, or the server stops: the next look is the last
 		}
 		if err := s.stillLoggedIn(who); err != nil {
 			return err
 		}
 	}
+}
+
+// trySync answers if there is news, or if this look is the last. It leaves nothing
+// behind that would weigh on a sync that waits.
+func (s *Server) trySync(w http.ResponseWriter, req syncRequest, last bool) (done bool, err error) {
+	out := &syncWriter{w: w}
+	if err := s.answerSync(req, out); err != nil {
+		return true, out.abort(err)
+	}
+	if !out.begun && req.timeout > 0 && !last {
+		return false, nil
+	}
+	return true, out.finish()
 }
 
 // readSync reads the query of /sync.
