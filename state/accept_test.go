@@ -89,7 +89,7 @@ func (h *house) graft(f *forkedRoom, rnd *rand.Rand, draft matrix.Draft) {
 func (h *house) graftOn(f *forkedRoom, prev []*matrix.Event, draft matrix.Draft) {
 	h.Helper()
 	version := prev[0].Version
-	a := acceptance{rooms: h.rooms, ctx: context.Background()}
+	a := acceptance{rooms: h.rooms, ctx: context.Background(), cache: new(eventCache)}
 	var placing matrix.Placing
 	h.must(h.store.View(func(tx *store.Tx) (err error) {
 		a.num, a.head, err = Head(tx, f.id)

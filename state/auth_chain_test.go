@@ -67,7 +67,7 @@ func newWholeRoom(h *house, f forkedRoom) *wholeRoom {
 func (w *wholeRoom) compare(rnd *rand.Rand, anything bool, found map[string]int) {
 	w.Helper()
 	var m resolution
-	m.bounds, m.room, m.version = wideBounds, w.room, w.events[w.order[0]].Version
+	m.bounds, m.cache, m.room, m.version = wideBounds, new(eventCache), w.room, w.events[w.order[0]].Version
 	w.must(w.store.Update(context.Background(), func(tx *store.Tx) (err error) {
 		m.snapshots = nil
 		for range 2 + rnd.IntN(3) {

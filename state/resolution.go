@@ -14,21 +14,19 @@ import (
 //
 // Its memory follows the conflict and is bounded: a record of some hundred bytes
 // for each conflicted slot and state, what auth chains take (see bounds), and the
-// events read last (maxCached). Beyond its bounds it gives up with ErrTangled.
+// events read last (eventCache). Beyond its bounds it gives up with ErrTangled.
 type resolution struct {
 	tx        *store.Tx
 	room      store.RoomNum
 	version   *matrix.Version
 	bounds    bounds
+	cache     *eventCache
 	snapshots []store.SnapshotID // the states; the first is the base
 	own       *matrix.Event      // an event over the first state that is not stored yet; or nil
 	ownSlot   store.Slot
 
 	conflicted map[store.Slot]bool
 	forks      [][]store.EventNum // the conflicted events of each state
-
-	cache  map[store.EventNum]*store.StoredEvent // events read lately
-	cached int                                   // their bytes
 }
 
 // bounds are what one resolution may look at.
@@ -45,10 +43,6 @@ var (
 	briefBounds = bounds{slots: 64, chain: 1 << 10}
 	wideBounds  = bounds{slots: 1 << 14, chain: 1 << 16}
 )
-
-// maxCached bounds the events that a resolution keeps at hand, in bytes of JSON;
-// the algorithms ask for the same few power levels and members again and again.
-const maxCached = 1 << 20
 
 // ownNum stands for the event that has no number yet.
 const ownNum = ^store.EventNum(0)
@@ -128,7 +122,7 @@ func (r *resolution) numbered(num store.EventNum) (*matrix.Event, error) {
 	if num == ownNum {
 		return r.own, nil
 	}
-	ev, err := r.stored(num)
+	ev, err := r.cache.event(r.tx, r.room, num)
 	if err != nil {
 		return nil, err
 	}
@@ -201,28 +195,12 @@ func (r *resolution) event(id matrix.EventID) (*matrix.Event, error) {
 	return r.numbered(num)
 }
 
-// stored reads an event, or finds it among those read lately.
-func (r *resolution) stored(num store.EventNum) (*store.StoredEvent, error) {
-	if ev := r.cache[num]; ev != nil {
-		return ev, nil
-	}
-	ev, err := r.tx.Event(r.room, num)
-	if err != nil {
-		return nil, err
-	}
-	if r.cached += len(ev.JSON()); r.cache == nil || r.cached > maxCached {
-		r.cache, r.cached = make(map[store.EventNum]*store.StoredEvent), len(ev.JSON())
-	}
-	r.cache[num] = ev
-	return ev, nil
-}
-
 func (r *resolution) rejected(id matrix.EventID) (bool, error) {
 	num, err := r.numberOf(id)
 	if err != nil || num == ownNum {
 		return false, err
 	}
-	ev, err := r.stored(num)
+	ev, err := r.cache.event(r.tx, r.room, num)
 	if err != nil {
 		return false, err
 	}

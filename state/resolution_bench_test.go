@@ -128,7 +128,7 @@ func (r *benchRoom) resolve(b *testing.B, width int, forks []store.SnapshotID) {
 	b.ReportAllocs()
 	for b.Loop() {
 		err := r.rooms.store.View(func(tx *store.Tx) error {
-			m := resolution{tx: tx, room: r.num, version: r.head.Version, snapshots: forks, bounds: wideBounds}
+			m := resolution{tx: tx, room: r.num, version: r.head.Version, snapshots: forks, bounds: wideBounds, cache: new(eventCache)}
 			changes, err := m.resolve()
 			if err == nil && len(changes) != width {
 				err = fmt.Errorf("%d changes, want %d", len(changes), width)

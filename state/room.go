@@ -71,18 +71,24 @@ func (rm *room) membership(user matrix.UserID) (matrix.Membership, error) {
 // EventAt returns the event that a snapshot of a room holds for a type and
 // state key, nil when it holds none.
 func EventAt(tx *store.Tx, room store.RoomNum, at store.SnapshotID, typ, stateKey string) (*store.StoredEvent, error) {
+	num, err := numAt(tx, room, at, typ, stateKey)
+	if num == 0 || err != nil {
+		return nil, err
+	}
+	return tx.Event(room, num)
+}
+
+// numAt is EventAt for the event's number, 0 for none.
+func numAt(tx *store.Tx, room store.RoomNum, at store.SnapshotID, typ, stateKey string) (store.EventNum, error) {
 	slot, ok := tx.Slot(room, typ, stateKey)
 	if !ok {
-		return nil, nil
+		return 0, nil
 	}
 	num, err := tx.StateAt(room, at, slot)
 	if err != nil {
-		return nil, fmt.Errorf("state %s %q of room %d: %w", typ, stateKey, room, err)
+		return 0, fmt.Errorf("state %s %q of room %d: %w", typ, stateKey, room, err)
 	}
-	if num == 0 {
-		return nil, nil
-	}
-	return tx.Event(room, num)
+	return num, nil
 }
 
 // Current returns the event of a room's current state for a type and state
