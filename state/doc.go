@@ -11,8 +11,9 @@
 //
 // A local event is drafted inside the store's write transaction: what it
 // builds on is then what the writes queued before it left, and eight senders
-// in one room share a commit. An event from elsewhere is checked and resolved
-// in a View under the room's lock, and only its outcome is written.
+// in one room share a commit. Events from elsewhere are taken in under the
+// room's lock, many in one write ([Rooms.AcceptAll]); forks that are too wide for
+// the writer to wait are resolved in a View, and only the outcome is written.
 //
 // Specification: Client-Server API, Events and Rooms; Server-Server API, PDUs;
 // room versions.

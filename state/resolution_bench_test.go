@@ -25,17 +25,9 @@ func BenchmarkResolution(b *testing.B) {
 	}
 	for _, version := range []string{"11", "12"} {
 		for _, members := range sizes {
-			r := newBenchRoom(b, version, members)
-			for _, width := range []int{2, 10, 50} {
-				for _, depth := range []int{1, 10, 50} {
-					name := fmt.Sprintf("version=%s/members=%d/width=%d/depth=%d", version, members, width, depth)
-					var forks []store.SnapshotID
-					for side := range 2 {
-						forks = append(forks, r.branch(b, side, width, depth))
-					}
-					b.Run(name, func(b *testing.B) { r.resolve(b, width, forks) })
-				}
-			}
+			b.Run(fmt.Sprintf("version=%s/members=%d", version, members), func(b *testing.B) {
+				newBenchRoom(b, version, members).resolveAll(b)
+			})
 		}
 	}
 }
@@ -122,6 +114,18 @@ func (r *benchRoom) branch(b *testing.B, side, width, depth int) store.SnapshotI
 		}
 		return r.profile(n%width, fmt.Sprintf("side %d step %d", side, n/width))
 	}).Current
+}
+
+func (r *benchRoom) resolveAll(b *testing.B) {
+	for _, width := range []int{2, 10, 50} {
+		for _, depth := range []int{1, 10, 50} {
+			var forks []store.SnapshotID
+			for side := range 2 {
+				forks = append(forks, r.branch(b, side, width, depth))
+			}
+			b.Run(fmt.Sprintf("width=%d/depth=%d", width, depth), func(b *testing.B) { r.resolve(b, width, forks) })
+		}
+	}
 }
 
 func (r *benchRoom) resolve(b *testing.B, width int, forks []store.SnapshotID) {
