@@ -61,8 +61,9 @@ type Config struct {
 	SharedSecret string
 	// PasswordCost is the work factor of the password hash. If zero, 10.
 	PasswordCost int
-	// BaseURL is where clients reach this server, such as
-	// "https://matrix.example.org"; empty: no well-known document says so.
+	// BaseURL is where clients reach this server if not at its own name, such as
+	// "https://matrix.example.org". If empty, the host of the request is told to
+	// those who ask by the server's own name.
 	BaseURL string
 	// Support is told to whoever looks for the people behind the server.
 	Support Support

@@ -181,7 +181,7 @@ func (s *Server) answerLogin(w http.ResponseWriter, r *http.Request, plan loginP
 		return fmt.Errorf("log in: %w", err)
 	}
 	s.log.Info("login", "user", user, "device", plan.device)
-	return api.WriteJSON(w, s.loginResponse(user, plan))
+	return api.WriteJSON(w, s.loginResponse(r, user, plan))
 }
 
 // loginPassword checks the password of a login.
@@ -321,10 +321,10 @@ func (p loginPlan) hashes(now time.Time) store.NewTokens {
 	return n
 }
 
-func (s *Server) loginResponse(user matrix.UserID, p loginPlan) loginResponse {
+func (s *Server) loginResponse(r *http.Request, user matrix.UserID, p loginPlan) loginResponse {
 	answer := loginResponse{
 		UserID: user, AccessToken: p.access, DeviceID: p.device, HomeServer: s.store.Server(),
-		RefreshToken: p.refresh, WellKnown: s.wellKnown(),
+		RefreshToken: p.refresh, WellKnown: s.wellKnown(r),
 	}
 	if p.refresh != "" {
 		answer.ExpiresInMS = accessTokenLife.Milliseconds()

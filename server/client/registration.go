@@ -77,7 +77,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, _ session) err
 	if req.InhibitLogin {
 		return api.WriteJSON(w, loginResponse{UserID: user, HomeServer: s.store.Server()})
 	}
-	return api.WriteJSON(w, s.loginResponse(user, plan))
+	return api.WriteJSON(w, s.loginResponse(r, user, plan))
 }
 
 // registrationAllowed says whether anybody may register an account of a kind.

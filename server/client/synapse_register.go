@@ -123,7 +123,7 @@ func (s *Server) registerBySecret(w http.ResponseWriter, r *http.Request, _ sess
 	if err := s.makeAccount(r.Context(), made); err != nil {
 		return err
 	}
-	return api.WriteJSON(w, s.loginResponse(user, plan))
+	return api.WriteJSON(w, s.loginResponse(r, user, plan))
 }
 
 // mac returns what the sender of the request must have computed: the HMAC-SHA1
