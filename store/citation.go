@@ -19,8 +19,9 @@ import "fmt"
 //
 // Measured over a room of 55,261 state events, for each of them: 2.9 entries of
 // 107 bytes together, which take 148 bytes of the file. Where 64 events share a
-// commit they make it write 2 KiB more for each, half a page; alone in a commit a
-// state event writes three pages more.
+// commit they make it write 2 KiB more for each, half a page. Alone in a commit a
+// state event writes 23 KiB more, six pages: three leaves, far apart, and what leads
+// to them (three pages in a room of 1,000).
 
 // createType is the event type that the index leaves out.
 const createType = "m.room.create"
