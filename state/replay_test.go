@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	dumpFile  = flag.String("state.dump", "", "replay the room that `bigroom dump` wrote into this `file`; - is the standard input")
+	dumpFile  = flag.String("state.dump", "", "replay the room that a dump in this `file` has")
 	dumpGroup = flag.Int("state.group", 256, "events handed to AcceptAll at once in a replay")
 )
 
@@ -92,19 +92,17 @@ func versionOfCreate(pdu []byte) (*matrix.Version, error) {
 // A room that a whole federation has made is taken in without refusing any of its
 // events, and ends in the state that the dump ends with. Run it by hand:
 //
-//	bigroom dump -members 50000 | go test -run ReplayDump -state.dump - -v ./state
+//	bigroom dump -members 50000 > /tmp/room.jsonl
+//	go test ./state -run ReplayDump -v -state.dump /tmp/room.jsonl
 func TestReplayDump(t *testing.T) {
 	if *dumpFile == "" {
 		t.Skip("no -state.dump")
 	}
-	in := os.Stdin
-	if *dumpFile != "-" {
-		var err error
-		if in, err = os.Open(*dumpFile); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = in.Close() }() // it was only read
+	in, err := os.Open(*dumpFile)
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer func() { _ = in.Close() }() // it was only read
 	h := newHouse(t)
 	n, peak, spent, written := 0, uint64(0), time.Duration(0), writtenBytes()
 	end, err := readDump(in, *dumpGroup, func(events []*matrix.Event) error {
