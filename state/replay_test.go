@@ -92,8 +92,8 @@ func versionOfCreate(pdu []byte) (*matrix.Version, error) {
 // A room that a whole federation has made is taken in without refusing any of its
 // events, and ends in the state that the dump ends with. Run it by hand:
 //
-//	bigroom dump -members 50000 > /tmp/room.jsonl
-//	go test ./state -run ReplayDump -v -state.dump /tmp/room.jsonl
+//	bigroom dump -members 50000 > room.jsonl
+//	go test ./state -run ReplayDump -v -state.dump $PWD/room.jsonl
 func TestReplayDump(t *testing.T) {
 	if *dumpFile == "" {
 		t.Skip("no -state.dump")
