@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"hearth/state/matrix"
@@ -87,4 +88,28 @@ func (tx *Tx) PublishedRooms(after RoomNum, fn func(RoomNum) (bool, error)) erro
 
 func aliasKey(room RoomNum, alias matrix.RoomAlias) []byte {
 	return append(keyOf(uint32(room), roomAlias), alias...)
+}
+
+// checkAliases leads each alias to its room and back, and holds the published
+// directory to rooms.
+func checkAliases(c *checker) error {
+	there, back := 0, 0
+	err := errors.Join(
+		c.each(bucketRoom, keyOf(0, aliasRoom), func(alias, v []byte) {
+			there++
+			if len(v) != 4 || len(c.get(bucketRoom, aliasKey(RoomNum(u32(v)), matrix.RoomAlias(alias)))) != 4 {
+				c.faultf("alias %s leads to room %x, which does not know it", alias, v)
+			}
+		}),
+		c.eachOf(bucketRoom, roomAlias, func(uint32, []byte, []byte) { back++ }),
+		c.each(bucketRoom, keyOf(0, publishedRoom), func(room, _ []byte) {
+			if len(room) != 4 || c.RoomID(RoomNum(u32(room))) == "" {
+				c.faultf("published directory: room %x is unknown", room)
+			}
+		}),
+	)
+	if there != back {
+		c.faultf("%d aliases, rooms know of %d", there, back)
+	}
+	return err
 }

@@ -73,6 +73,7 @@ var checks = []func(*checker) error{
 	checkAccountData,
 	checkReceipts,
 	checkUnread,
+	checkAliases,
 	checkMedia,
 }
 
