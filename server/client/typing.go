@@ -68,7 +68,7 @@ func (t *typingRooms) changed(r *typingRoom, since uint64) bool {
 	switch {
 	case since == 0:
 		return r != nil && len(r.until) > 0
-	case since < t.first:
+	case since < t.first || since > t.serial: // the clock of a small board may go back
 		return true
 	}
 	return r != nil && r.serial > since

@@ -64,6 +64,9 @@ func TestTypingRooms(t *testing.T) {
 	typing.start(now.Add(time.Hour))
 	want(content(2, old), `{"user_ids":[]} true`)
 	want(content(2, typing.Serial()), ` false`)
+	old = typing.Serial()
+	typing.start(now.Add(-time.Hour))
+	want(content(2, old), `{"user_ids":[]} true`)
 }
 
 func TestTypingListIsBounded(t *testing.T) {
