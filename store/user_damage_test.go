@@ -51,7 +51,7 @@ func TestCheckFindsDamagedUserData(t *testing.T) {
 		"alias of no room": {"does not know it", func(tx *Tx, _ RoomNum, _ UserNum) error {
 			return tx.put(bucketRoom, append(keyOf(0, aliasRoom), "#x:hearth.test"...), []byte{1})
 		}},
-		"alias that leads nowhere": {"rooms know of", func(tx *Tx, _ RoomNum, _ UserNum) error {
+		"alias that leads nowhere": {"leads to room", func(tx *Tx, _ RoomNum, _ UserNum) error {
 			return tx.delete(bucketRoom, append(keyOf(0, aliasRoom), "#room:hearth.test"...))
 		}},
 		"unknown room in the directory": {"published directory", func(tx *Tx, _ RoomNum, _ UserNum) error {
