@@ -1,0 +1,98 @@
+package client
+
+import (
+	"slices"
+
+	"hearth/store"
+)
+
+// maxLookedAt bounds how many events are looked at for those that pass a filter.
+const maxLookedAt = 2000
+
+// collectTimeline takes the newest events that the user may see and wants. It ends
+// where state changed unseen: the state section tells what that led to.
+func (rs *roomSync) collectTimeline() error {
+	filter := &rs.req.filter.Room.Timeline
+	limit := filter.Most(10, maxPage)
+	looked, size := 0, 0
+	end := store.EventNum(rs.upto+1) << 1
+	first := rs.upto // the position before the first event that is shown
+	err := rs.tx.TimelineBack(rs.room.member.Room, end, func(ev *store.StoredEvent) (bool, error) {
+		if ev.Num.Position() <= rs.since {
+			return false, nil
+		}
+		looked++
+		wanted, unseen, err := rs.wants(filter, ev)
+		if err != nil {
+			return false, err
+		}
+		if wanted && (len(rs.shown) == limit || size >= maxPageBytes) || unseen || looked > maxLookedAt {
+			rs.entry.Timeline.Limited = true
+			return false, nil
+		}
+		rs.named = rs.named || names(ev)
+		if wanted {
+			rs.shown = append(rs.shown, ev)
+			size += len(ev.JSON())
+			first = ev.Num.Position() - 1
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.Reverse(rs.shown)
+	rs.entry.Timeline.PrevBatch = streamToken{pos: first}.String()
+	if rs.before, err = rs.tx.CurrentAt(rs.room.member.Room, first); err != nil {
+		return err
+	}
+	if rs.after, err = rs.tx.CurrentAt(rs.room.member.Room, rs.upto); err != nil {
+		return err
+	}
+	return rs.addFarewell(filter, limit)
+}
+
+// addFarewell adds the member event that tells why a user is out of a room, where
+// it is not what ended his stay: his invite was declined or taken back, or he was
+// banned after he had left. He need not see anything else of the room's.
+func (rs *roomSync) addFarewell(filter *RoomEventFilter, limit int) error {
+	num := rs.room.member.Event
+	if rs.room.section != "leave" || num.Position() <= max(rs.upto, rs.req.since.pos) || limit == 0 {
+		return nil
+	}
+	ev, err := rs.tx.Event(rs.room.member.Room, num)
+	if err != nil || !filter.MatchEvent(ev.Event) {
+		return err
+	}
+	rs.shown = append(rs.shown, ev)
+	if rs.upto != 0 && rs.since >= rs.upto {
+		// An invite may have come between the end of the stay and the token: then
+		// the client was never told how the stay ended.
+		rs.entry.Timeline.Limited = true
+	}
+	return nil
+}
+
+// wants says whether an event may and shall be shown, and whether it changed the
+// state without being seen.
+func (rs *roomSync) wants(filter *RoomEventFilter, ev *store.StoredEvent) (wanted, unseen bool, err error) {
+	if ev.IsState() {
+		sees, err := rs.format.viewer.Sees(ev)
+		if err != nil || !sees {
+			return false, true, err
+		}
+	}
+	wanted, err = rs.format.wants(filter, ev)
+	return wanted, false, err
+}
+
+// wants says whether an event may and shall be shown.
+func (f *formatter) wants(filter *RoomEventFilter, ev *store.StoredEvent) (bool, error) {
+	if !filter.MatchEvent(ev.Event) {
+		return false, nil
+	}
+	if match, err := related(f.tx, filter, ev); !match || err != nil {
+		return false, err
+	}
+	return f.shows(ev)
+}
