@@ -56,8 +56,7 @@ const (
 // gathered is the children of one event, by the type of relation.
 type gathered struct {
 	edits, references []store.EventNum
-	replies           int // in the thread that begins at the event
-	newest            store.EventNum
+	replies           int  // in the thread that begins at the event
 	participated      bool // the user sent one of them
 }
 
@@ -69,7 +68,6 @@ func (g *gathered) add(rel store.Relation, user store.UserNum) {
 		g.references = newest(append(g.references, rel.Child), maxReferences)
 	case "m.thread":
 		g.replies++
-		g.newest = rel.Child
 		g.participated = g.participated || rel.Sender == user
 	}
 }
@@ -99,7 +97,7 @@ func (f *formatter) appendReplacement(b []byte, ev *store.StoredEvent, edits []s
 		if !replaces(edit, ev) || last != nil && !later(edit, last) {
 			continue
 		}
-		sees, err := f.viewer.Sees(edit)
+		sees, err := f.shows(edit)
 		if err != nil {
 			return nil, err
 		}
@@ -136,11 +134,8 @@ func (f *formatter) appendThread(b []byte, root *store.StoredEvent, g *gathered)
 	if g.replies == 0 {
 		return b, nil
 	}
-	latest, err := f.tx.Event(f.room, g.newest)
-	if err != nil {
-		return nil, err
-	}
-	if sees, err := f.viewer.Sees(latest); err != nil || !sees {
+	latest, err := f.newestReply(root)
+	if latest == nil || err != nil {
 		return b, err
 	}
 	b = append(b, `,"m.thread":{"latest_event":`...)
@@ -151,6 +146,32 @@ func (f *formatter) appendThread(b []byte, root *store.StoredEvent, g *gathered)
 	b = strconv.AppendInt(b, int64(g.replies), 10)
 	b = append(b, `,"current_user_participated":`...)
 	return append(strconv.AppendBool(b, g.participated || root.SenderNum == f.who.num), '}'), nil
+}
+
+// maxHiddenReplies bounds how many replies that the user does not get are passed
+// over for one that he does.
+const maxHiddenReplies = 100
+
+// newestReply returns the newest event of a thread that the user gets, nil for
+// none.
+func (f *formatter) newestReply(root *store.StoredEvent) (latest *store.StoredEvent, err error) {
+	passed := 0
+	err = f.tx.RelationsBack(f.room, root.ID, 0, func(rel store.Relation) (bool, error) {
+		if rel.Type != "m.thread" {
+			return true, nil
+		}
+		ev, err := f.tx.Event(f.room, rel.Child)
+		if err != nil {
+			return false, err
+		}
+		shows, err := f.shows(ev)
+		if shows {
+			latest = ev
+		}
+		passed++
+		return !shows && passed < maxHiddenReplies, err
+	})
+	return latest, err
 }
 
 // appendReferences appends the IDs of the events that refer to an event, as far as

@@ -208,7 +208,7 @@ func (r *relatives) take(rel store.Relation) (bool, error) {
 	if r.req.typ != "" && ev.Type != r.req.typ {
 		return true, nil
 	}
-	sees, err := r.format.viewer.Sees(ev)
+	sees, err := r.format.shows(ev)
 	if !sees || err != nil {
 		return true, err
 	}
