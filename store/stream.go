@@ -130,21 +130,33 @@ func (s *Store) Watch(user UserNum) Watch {
 // Wait returns nil once there is news since the watch began, ctx's error when
 // that ends first, and ErrClosed when the store closes.
 func (w Watch) Wait(ctx context.Context) error {
-	for {
-		changed, serial := w.news.of(w.user)
-		if serial != w.serial {
-			return nil
+	select {
+	case <-w.News():
+		if _, serial := w.news.of(w.user); serial == w.serial {
+			return fmt.Errorf("watch: %w", ErrClosed)
 		}
-		select {
-		case <-changed:
-			if w.news.isClosed() {
-				return fmt.Errorf("watch: %w", ErrClosed)
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("watch: %w", ctx.Err())
-		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("watch: %w", ctx.Err())
 	}
 }
+
+// News returns a channel that is closed once there is news since the watch began,
+// and when the store closes.
+func (w Watch) News() <-chan struct{} {
+	changed, serial := w.news.of(w.user)
+	if serial != w.serial {
+		return past
+	}
+	return changed
+}
+
+// past is closed: what it stands for has happened.
+var past = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // news wakes waiting readers. It knows one entry per local user that was
 // touched or watched since the start: a household's worth.

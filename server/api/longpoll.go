@@ -32,3 +32,20 @@ func LongPoll(r *http.Request, timeout time.Duration) (context.Context, context.
 		cancel()
 	}
 }
+
+// Await waits for news as [LongPoll] does, and says whether there is some. It is
+// for what thousands of requests do at once: it needs no context of its own.
+func Await(r *http.Request, timeout <-chan time.Time, news <-chan struct{}) bool {
+	var stopping <-chan struct{}
+	if ctx, ok := r.Context().Value(stoppingKey{}).(context.Context); ok {
+		stopping = ctx.Done()
+	}
+	select {
+	case <-news:
+		return true
+	case <-timeout:
+	case <-r.Context().Done():
+	case <-stopping:
+	}
+	return false
+}

@@ -175,3 +175,30 @@ func TestLongPollEndsWithTheServer(t *testing.T) {
 		t.Error("the request was cut short")
 	}
 }
+
+// Await ends by news, by time, by the client's leaving and by the server's stop,
+// and only the first of them is news.
+func TestAwait(t *testing.T) {
+	closed, expired := make(chan struct{}), make(chan time.Time, 1)
+	close(closed)
+	expired <- time.Time{}
+	gone, leave := context.WithCancel(context.Background())
+	leave()
+	for _, tc := range []struct {
+		name           string
+		base, stopping context.Context
+		timeout        <-chan time.Time
+		news           <-chan struct{}
+		want           bool
+	}{
+		{name: "news", base: t.Context(), stopping: t.Context(), news: closed, want: true},
+		{name: "time", base: t.Context(), stopping: t.Context(), timeout: expired},
+		{name: "left", base: gone, stopping: t.Context()},
+		{name: "stop", base: t.Context(), stopping: gone},
+	} {
+		r := httptest.NewRequest("GET", "/", nil).WithContext(WithStopping(tc.base, tc.stopping))
+		if got := Await(r, tc.timeout, tc.news); got != tc.want {
+			t.Errorf("%s: news is %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}

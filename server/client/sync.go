@@ -39,14 +39,14 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request, who session) error
 	if err := s.acknowledgeToDevice(r.Context(), who, req.since.delivered()); err != nil {
 		return err
 	}
-	wait, cancel := api.LongPoll(r, req.timeout)
-	defer cancel()
-	for {
+	timer := time.NewTimer(req.timeout)
+	defer timer.Stop()
+	for over := req.timeout == 0; ; {
 		watch := s.store.Watch(who.num)
-		if done, err := s.trySync(w, req, wait.Err() != nil); done || err != nil {
+		if done, err := s.trySync(w, req, over); done || err != nil {
 			return err
 		}
-		if watch.Wait(wait) != nil {
+		if over = !api.Await(r, timer.C, watch.News()); over {
 			continue // time is up, or the server stops: the next look is the last
 		}
 		if err := s.stillLoggedIn(who); err != nil {
@@ -62,7 +62,7 @@ func (s *Server) trySync(w http.ResponseWriter, req syncRequest, last bool) (don
 	if err := s.answerSync(req, out); err != nil {
 		return true, out.abort(err)
 	}
-	if !out.begun && req.timeout > 0 && !last {
+	if !out.begun && !last {
 		return false, nil
 	}
 	return true, out.finish()
