@@ -2,7 +2,7 @@
 // when nothing happens: the time to its first answer, its anonymous memory idle,
 // and what each parked /sync adds to that.
 //
-//	go build -o /tmp/hearth . && go run ./server/e2e/measure -hearth /tmp/hearth
+//	go build -o hearth . && go run ./server/e2e/measure -hearth ./hearth
 //
 // Memory is RssAnon of /proc/PID/status, in bytes. It needs Linux.
 package main
