@@ -386,6 +386,8 @@ func FuzzParse(f *testing.F) {
 		_, _ = e.CreateContent()
 		_ = e.RequiredSigners()
 		_ = e.Creators()
+		_ = e.HistoryVisibility()
+		_, _ = e.Relation()
 		_ = e.VerifyContentHash()
 	})
 }
