@@ -3,9 +3,13 @@ package state
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"hearth/state/auth"
@@ -178,50 +182,160 @@ func causalShuffle(events []*matrix.Event, seed uint64) []*matrix.Event {
 }
 
 // stateBefore returns the state before an event, by key.
-func (h *house) stateBefore(id matrix.EventID) map[auth.Key]matrix.EventID {
+func (h *house) stateBefore(id matrix.EventID) (state map[auth.Key]matrix.EventID) {
 	h.Helper()
-	state := make(map[auth.Key]matrix.EventID)
 	ev := h.event(id)
-	h.must(h.store.View(func(tx *store.Tx) error {
-		return tx.WalkState(ev.RoomNum, ev.Before, store.StateAll, func(_ store.Slot, num store.EventNum) (bool, error) {
-			ev, err := tx.Event(ev.RoomNum, num)
-			if err == nil {
-				state[auth.Key{Type: ev.Type, StateKey: *ev.StateKey}] = ev.ID
-			}
-			return true, err
-		})
+	h.must(h.store.View(func(tx *store.Tx) (err error) {
+		state, err = stateAt(tx, ev.RoomNum, ev.Before)
+		return err
 	}))
 	return state
 }
 
-// The state before an event depends on its ancestors alone, so every order of
-// arrival that respects them must give the same.
+// stateAt returns the state that a snapshot holds.
+func stateAt(tx *store.Tx, room store.RoomNum, snap store.SnapshotID) (map[auth.Key]matrix.EventID, error) {
+	state := make(map[auth.Key]matrix.EventID)
+	err := tx.WalkState(room, snap, store.StateAll, func(_ store.Slot, num store.EventNum) (bool, error) {
+		ev, err := tx.Event(room, num)
+		if err == nil {
+			state[auth.Key{Type: ev.Type, StateKey: *ev.StateKey}] = ev.ID
+		}
+		return true, err
+	})
+	return state, err
+}
+
+// arrival is what has become of a room's events, by the order in which they came.
+type arrival struct {
+	before   map[matrix.EventID]map[auth.Key]matrix.EventID // the state before each event
+	rejected map[matrix.EventID]bool
+	aside    map[matrix.EventID]bool // rejected and soft-failed ones
+
+	current map[auth.Key]matrix.EventID
+	ends    []matrix.EventID // the forward extremities
+}
+
+// arrived reads what has become of the events.
+func (h *house) arrived(f forkedRoom) arrival {
+	h.Helper()
+	a := arrival{
+		before:   make(map[matrix.EventID]map[auth.Key]matrix.EventID),
+		rejected: make(map[matrix.EventID]bool), aside: make(map[matrix.EventID]bool),
+	}
+	for _, ev := range f.events {
+		stored := h.event(ev.ID)
+		a.before[ev.ID], a.rejected[ev.ID], a.aside[ev.ID] = h.stateBefore(ev.ID), stored.Rejected, stored.Num.Aside()
+	}
+	h.must(h.store.View(func(tx *store.Tx) error {
+		num, head, err := Head(tx, f.id)
+		if err != nil {
+			return err
+		}
+		for _, end := range head.Extremities {
+			id, err := tx.EventID(num, end)
+			if err != nil {
+				return err
+			}
+			a.ends = append(a.ends, id)
+		}
+		a.current, err = stateAt(tx, num, head.Current)
+		return err
+	}))
+	return a
+}
+
+// arrive accepts events in an order, one by one.
+func (h *house) arrive(events []*matrix.Event) {
+	h.Helper()
+	for _, ev := range events {
+		h.accept(ev)
+	}
+}
+
+// arriveStopped accepts events in an order, some at once. At random places the
+// server is stopped or killed, once in a while between the writes of one event.
+func (h *house) arriveStopped(events []*matrix.Event, rnd *rand.Rand) (stops int) {
+	h.Helper()
+	for len(events) > 0 {
+		some := events[:min(len(events), 1+rnd.IntN(12))]
+		ctx := fuse{context.Background(), new(atomic.Int64)}
+		ctx.left.Store(1 << 40)
+		if rnd.IntN(3) == 0 {
+			ctx.left.Store(rnd.Int64N(4))
+		}
+		verdicts, err := h.rooms.AcceptAll(ctx, some)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			h.Fatal(err)
+		}
+		events = events[len(verdicts):]
+		if err != nil || rnd.IntN(3) == 0 {
+			h.restart(rnd.IntN(2) == 0)
+			stops++
+		}
+	}
+	return stops
+}
+
+// restart begins anew with what the store holds: as it closes, or as the files
+// are at this moment, which is what a process that is killed leaves.
+func (h *house) restart(killed bool) {
+	h.Helper()
+	dir := h.store.Dir()
+	if killed {
+		left := h.TempDir()
+		h.must(os.CopyFS(left, os.DirFS(dir)))
+		dir = left
+	}
+	h.must(h.store.Close())
+	h.open(dir)
+}
+
+var arrivalSeeds = flag.Int("state.arrivals", 2, "random rooms of each version whose events arrive in other orders")
+
+// The state before an event depends on its ancestors alone, and so does whether it
+// is rejected: every order of arrival that respects them must give the same. Of
+// one order all must be the same, however the server stops in between.
 func TestArrivalOrderDoesNotMatter(t *testing.T) {
-	for _, version := range []string{"1", "2", "6", "10", "11", "12"} {
-		for seed := range uint64(2) {
+	for i, version := range []string{"1", "2", "6", "10", "11", "12"} {
+		rejected, failed, stops := 0, 0, 0
+		for n := range *arrivalSeeds {
+			seed := uint64(n*6 + i) // no two versions have the same rooms
 			t.Run(fmt.Sprintf("%s/%d", version, seed), func(t *testing.T) {
-				forked := growForks(newHouse(t), version, seed, 40)
-				var want map[auth.Key]matrix.EventID
+				grown := newHouse(t)
+				forked := growForks(grown, version, seed, 40)
+				want := grown.arrived(forked)
 				for order := range uint64(3) {
-					h := newHouse(t)
-					for _, ev := range causalShuffle(forked.events, order) {
-						if _, err := h.rooms.Accept(context.Background(), ev); err != nil {
-							t.Fatal(err)
-						}
+					events := causalShuffle(forked.events, order)
+					plain, stopped := newHouse(t), newHouse(t)
+					plain.arrive(events)
+					stops += stopped.arriveStopped(events, rand.New(rand.NewPCG(seed, order)))
+					got, again := plain.arrived(forked), stopped.arrived(forked)
+					if !reflect.DeepEqual(got, again) {
+						t.Errorf("order %d: with stops it becomes %v, else %v", order, again, got)
 					}
-					got := h.stateBefore(forked.events[len(forked.events)-1].ID)
-					if want == nil {
-						want = got
-					}
-					for key := range merged(want, got) {
-						if want[key] != got[key] {
-							t.Errorf("order %d: %v is %q, first it was %q", order, key, got[key], want[key])
+					for _, ev := range forked.events {
+						for key := range merged(want.before[ev.ID], got.before[ev.ID]) {
+							if want, got := want.before[ev.ID][key], got.before[ev.ID][key]; want != got {
+								t.Errorf("order %d: before %s %v is %q, first it was %q", order, ev.ID, key, got, want)
+							}
 						}
+						if want.rejected[ev.ID] != got.rejected[ev.ID] {
+							t.Errorf("order %d: %s is rejected: %v, first it was %v", order, ev.ID, got.rejected[ev.ID], want.rejected[ev.ID])
+						}
+						rejected, failed = rejected+count(got.rejected[ev.ID]), failed+count(got.aside[ev.ID] && !got.rejected[ev.ID])
 					}
 				}
 			})
 		}
+		t.Logf("version %s: %d stops, %d events rejected, %d soft-failed", version, stops, rejected, failed)
 	}
+}
+
+func count(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 func merged(a, b map[auth.Key]matrix.EventID) map[auth.Key]bool {

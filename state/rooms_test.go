@@ -30,29 +30,36 @@ const (
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	st, err := store.Open(t.TempDir(), "home.example", store.Options{NoSync: true})
+	h := &house{T: t}
+	h.open(t.TempDir())
+	t.Cleanup(func() {
+		if err := h.store.Check(context.Background(), func(problem string) { t.Errorf("check: %s", problem) }); err != nil {
+			t.Errorf("check: %v", err)
+		}
+		if err := h.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// open begins with the store in dir, and with nothing else from before.
+func (h *house) open(dir string) {
+	h.Helper()
+	st, err := store.Open(dir, "home.example", store.Options{NoSync: true})
 	if err != nil {
-		t.Fatal(err)
+		h.Fatal(err)
 	}
-	h := &house{T: t, store: st}
 	clock := time.UnixMilli(1_700_000_000_000)
 	key := matrix.SigningKey{ID: "ed25519:test", Private: ed25519.NewKeyFromSeed(make([]byte, 32))}
 	var mu sync.Mutex
+	h.store = st
 	h.rooms = New(Config{Store: st, Server: "home.example", Key: key, Now: func() time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		clock = clock.Add(time.Millisecond)
 		return clock
 	}})
-	t.Cleanup(func() {
-		if err := st.Check(context.Background(), func(problem string) { t.Errorf("check: %s", problem) }); err != nil {
-			t.Errorf("check: %v", err)
-		}
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return h
 }
 
 func (h *house) create(c Creation) matrix.RoomID {
