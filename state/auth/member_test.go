@@ -125,8 +125,6 @@ var joinCases = []ruleCase{
 	}},
 	{rule: auth.JoinRefused, name: "creator in content of no meaning", on: func(v *matrix.Version) bool { return !v.CreatorInContent },
 		extra: `,"creator":"@bob:b.example"`, run: firstJoin(bob, bob)},
-	{rule: auth.JoinRefused, name: "additional creator first", on: privileged,
-		extra: `,"additional_creators":["@bob:b.example"]`, run: firstJoin(bob, bob)},
 
 	{rule: auth.JoinRefused, name: "invite, stranger", text: "You need an invite to join this room", run: joins("invite", "")},
 	{rule: auth.JoinRefused, name: "no rule, stranger", run: joins("", "")},
@@ -167,11 +165,6 @@ var joinCases = []ruleCase{
 		run: joins("knock_restricted", "invite")},
 	{rule: auth.JoinUnauthorised, name: "knock_restricted, vouched", ok: true, on: knockRestricted,
 		run: vouched("knock_restricted", "join", "10")},
-	{rule: auth.JoinUnauthorised, name: "vouched by a creator", ok: true, on: privileged, run: func(r *room) error {
-		r.joinRule("restricted")
-		r.levels(`{"invite":9007199254740991}`)
-		return r.check(r.change(bob, bob, "join", `,"join_authorised_via_users_server":"@alice:a.example"`))
-	}},
 }
 
 // changes checks that sender may give target a membership in a moderated room.
@@ -252,13 +245,6 @@ var leaveCases = []ruleCase{
 	}},
 	{rule: auth.KickLevel, name: "at", ok: true, run: changes(bob, dave, "leave")},
 	{rule: auth.KickLevel, name: "invite taken back", ok: true, run: changesFrom("invite", bob, eve, "leave")},
-	{rule: auth.KickLevel, name: "a creator", text: `You cannot kick "@alice:a.example", who created this room`, on: privileged,
-		run: func(r *room) error {
-			r.crowd().levels(`{"users":{"@bob:b.example":9007199254740991}}`)
-			return r.check(r.change(bob, alice, "leave"))
-		}},
-	{rule: auth.KickLevel, name: "one creator another", on: privileged, extra: `,"additional_creators":["@bob:b.example"]`,
-		run: func(r *room) error { r.member(bob, "join"); return r.check(r.change(alice, bob, "leave")) }},
 	{rule: auth.KickLevel, name: "creator, without levels", on: unprivileged, run: func(r *room) error {
 		r.member(bob, "join")
 		return r.check(r.change(bob, alice, "leave"))
@@ -267,11 +253,6 @@ var leaveCases = []ruleCase{
 		r.member(bob, "join")
 		return r.check(r.change(alice, bob, "leave"))
 	}},
-	{rule: auth.KickLevel, name: "additional creator kicks the highest", ok: true, on: privileged,
-		extra: `,"additional_creators":["@carol:c.example"]`, run: func(r *room) error {
-			r.crowd().levels(`{"kick":9007199254740991,"users":{"@bob:b.example":9007199254740991}}`)
-			return r.check(r.change(carol, bob, "leave"))
-		}},
 	{rule: auth.KickLevel, name: "additional creators before there were", on: unprivileged,
 		extra: `,"additional_creators":["@carol:c.example"]`, run: changes(carol, dave, "leave")},
 }
@@ -289,7 +270,6 @@ var banCases = []ruleCase{
 	{rule: auth.BanLevel, name: "at", ok: true, run: changes(bob, dave, "ban")},
 	{rule: auth.BanLevel, name: "stranger is banned", ok: true, run: changes(bob, eve, "ban")},
 	{rule: auth.BanLevel, name: "again", ok: true, run: changesFrom("ban", bob, eve, "ban")},
-	{rule: auth.BanLevel, name: "a creator", on: privileged, run: changes(bob, alice, "ban")},
 }
 
 // knocks is joins for a knock.

@@ -71,13 +71,6 @@ var powerFormCases = []ruleCase{
 		r.put(with(r.levels(`{}`), func(ev *matrix.Event) { ev.Content = []byte(`{"users":7}`) }))
 		return r.check(r.message(alice))
 	}},
-
-	{rule: auth.PowerListsCreator, name: "sender", text: "@alice:a.example created this room and cannot be given a power level",
-		run: firstLevels(`{"users":{"@alice:a.example":100}}`)},
-	{rule: auth.PowerListsCreator, name: "additional", extra: `,"additional_creators":["@bob:b.example"]`,
-		run: firstLevels(`{"users":{"@bob:b.example":100}}`)},
-	{rule: auth.PowerListsCreator, name: "others", ok: true, extra: `,"additional_creators":["@bob:b.example"]`,
-		run: firstLevels(`{"users":{"@carol:c.example":100}}`)},
 }
 
 var powerCases = []ruleCase{
@@ -97,10 +90,6 @@ var powerCases = []ruleCase{
 		run: changesLevels(`{}`, withDave(`{"ban":50,"kick":50,"redact":50,"state_default":50}`))},
 	{rule: auth.PowerLevelAboveNew, name: "at", ok: true, run: changesLevels(`{"invite":0}`, withDave(`{"invite":50}`))},
 	{rule: auth.PowerLevelAboveNew, name: "no levels before", ok: true, run: firstLevels(`{"ban":1000}`)},
-	{rule: auth.PowerLevelAboveNew, name: "by a creator", on: privileged, ok: true, run: func(r *room) error {
-		r.levels(`{"ban":9007199254740991,"events":{"m.x":9007199254740991},"users":{"@bob:b.example":9007199254740991}}`)
-		return r.check(r.power(alice, `{"kick":9007199254740991,"users":{"@carol:c.example":9007199254740991}}`))
-	}},
 
 	{rule: auth.PowerEntryAboveOld, name: "lowered", text: `You need power level 60 to change the level for "m.x" in events, yours is 50`,
 		run: changesLevels(`{"events":{"m.x":60}}`, withDave(`{"events":{"m.x":40}}`))},

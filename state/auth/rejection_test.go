@@ -66,9 +66,6 @@ var authEventCases = []ruleCase{
 		m := r.crowd().message(bob)
 		return r.checkAuth(citing(r.message(carol), m), []*matrix.Event{m})
 	}},
-	{rule: auth.AuthExcess, name: "create event", on: roomIDIsHash, run: func(r *room) error {
-		return r.checkAuth(citing(r.crowd().message(carol), r.create), nil)
-	}},
 	{rule: auth.AuthExcess, name: "as selected", ok: true, run: asSelected},
 	{rule: auth.AuthExcess, name: "less than selected", ok: true, run: func(r *room) error {
 		m := r.crowd().message(carol)
@@ -85,25 +82,10 @@ var authEventCases = []ruleCase{
 		return r.checkAuth(r.crowd().message(carol), nil, r.get("m.room.member", string(bob)))
 	}},
 
-	{rule: auth.NoCreate, name: "create event was rejected", on: roomIDIsHash, run: func(r *room) error {
-		return r.checkAuth(r.crowd().message(carol), nil, r.create)
-	}},
 	{rule: auth.NoCreate, name: "not cited", on: func(v *matrix.Version) bool { return !v.RoomIDIsHash },
 		run: func(r *room) error {
 			return r.checkAuth(with(r.crowd().message(carol), func(ev *matrix.Event) { ev.AuthEvents = nil }), nil)
 		}},
-	{rule: auth.NoCreate, name: "create event of another room", on: roomIDIsHash, run: func(r *room) error {
-		m := r.crowd().message(carol)
-		r.put(newRoom(r.t, r.v, `,"m.other":1`).create)
-		return r.checkAuth(m, nil)
-	}},
-
-	{rule: auth.AuthOtherRoom, name: "levels", run: func(r *room) error {
-		m := r.crowd().message(carol)
-		r.put(with(r.get("m.room.power_levels", ""), func(ev *matrix.Event) { ev.Room = "!other:a.example" }))
-		return r.checkAuth(m, nil)
-	}},
-	{rule: auth.AuthOtherRoom, name: "same room", ok: true, run: asSelected},
 
 	{rule: auth.NotJoined, name: "membership is not cited", run: func(r *room) error {
 		m := r.crowd().message(carol)
