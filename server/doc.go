@@ -51,7 +51,11 @@
 //   - github.com/pelletier/go-toml/v2: reads hearth.toml and names the line of a
 //     mistake. Nothing else is done with it.
 //   - golang.org/x/crypto: bcrypt, for passwords.
+//   - golang.org/x/crypto/x509roots/fallback: the root certificates that browsers
+//     trust, for images without any; 130 KiB, kept by the authors of Go.
 //   - golang.org/x/image: decoding of WebP and scaling, for thumbnails.
+//   - golang.org/x/net/html: the tokenizer of HTML, for previews of links; nothing else
+//     of it is used.
 //   - golang.org/x/sync: errgroup, to run things together; semaphore, to bound them.
 //   - golang.org/x/sys: the terminal's echo, for passwords that are typed.
 package server
