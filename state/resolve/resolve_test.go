@@ -109,37 +109,6 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-// Problem A of MSC4297: a fork claims old join rules, and who set them has left. To
-// version 11 the room loses its join rules.
-func TestUnauthorisedByUnconflicted(t *testing.T) {
-	for version, want := range map[string]string{"2": "", "11": "", "12": "invite"} {
-		r, s := newRoom(t, version)
-		members(r, s)
-		outdated := s[rulesKey]
-		r.send(s, "invite", alice, typeJoinRules, "", `{"join_rule":"invite"}`)
-		r.member(s, "alice left", alice, alice, "leave")
-		wrong := maps.Clone(s)
-		wrong[rulesKey] = outdated
-		r.want(r.resolve(s, wrong), map[auth.Key]string{rulesKey: want, memberKey(alice): "alice left"})
-	}
-}
-
-// Problem B of MSC4297: a fork claims old power levels, though its auth chains have
-// the newer ones. To version 11 the event between the two is not replayed, and so
-// the newest is refused.
-func TestEventsBetween(t *testing.T) {
-	for version, want := range map[string]string{"2": "levels", "11": "levels", "12": "carol 50"} {
-		r, s := newRoom(t, version)
-		outdated := s[levelsKey]
-		members(r, s)
-		r.levels(s, "carol 50", bob, `"`+string(bob)+`":50,"`+string(carol)+`":50`)
-		r.topic(s, "by carol", carol)
-		wrong := maps.Clone(s)
-		wrong[levelsKey] = outdated
-		r.want(r.resolve(s, wrong), map[auth.Key]string{levelsKey: want, topicKey: "by carol"})
-	}
-}
-
 // A rejected auth event does not stand in for what is missing in the state.
 func TestRejectedAuthEvent(t *testing.T) {
 	r, s := newRoom(t, "12")
