@@ -40,6 +40,7 @@ type Server struct {
 	sightings sightings     // devices seen since they were last written
 	lazy      lazyMembers   // who has been given which members
 	typing    typingRooms   // who is typing
+	sending   sending       // whose events are on their way
 	unreads   unreads       // what users have not read
 }
 

@@ -50,6 +50,7 @@ func pathTxn(r *http.Request, who session, endpoint ...string) (store.TxnID, err
 // sendMessage answers PUT /rooms/{roomID}/send/{eventType}/{txnID}. A device
 // that repeats a txnID gets the event it already made; see [state.Rooms.Send].
 func (s *Server) sendMessage(w http.ResponseWriter, r *http.Request, who session) error {
+	defer s.sending.begin(deviceName{who.num, who.device})()
 	room, err := pathRoom(r)
 	if err != nil {
 		return err

@@ -43,6 +43,7 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request, who session) error
 	defer timer.Stop()
 	for over := req.timeout == 0; ; {
 		watch := s.store.Watch(who.num)
+		s.sending.settle(r.Context(), deviceName{who.num, who.device})
 		if done, err := s.trySync(w, req, over); done || err != nil {
 			return err
 		}
