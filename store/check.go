@@ -55,6 +55,7 @@ var checks = []func(*checker) error{
 	checkHeads,
 	checkMemberships,
 	checkRoomRecords,
+	checkThreads,
 	checkPurges,
 	checkCitations,
 	checkSlots,
@@ -120,7 +121,7 @@ var keyKinds = map[bucketName]struct{ kinds, zero string }{
 	bucketState: {kinds: string([]byte{stateCitation, stateSlot, stateRecord, stateCounter})},
 	bucketRoom: {
 		kinds: string([]byte{
-			roomMember, roomReceipt, roomReceiptAt, roomRelation, roomRedaction, roomHistory, roomUnread, roomAlias,
+			roomMember, roomReceipt, roomReceiptAt, roomRelation, roomThread, roomRedaction, roomHistory, roomUnread, roomAlias,
 		}),
 		zero: string([]byte{aliasRoom, publishedRoom, purgedRoom}),
 	},

@@ -18,13 +18,31 @@ type Relation struct {
 // PutRelation stores that rel.Child relates to parent, which may be an event
 // that is not here, or none at all: it is what the child claims.
 func (tx *Tx) PutRelation(room RoomNum, parent matrix.EventID, rel Relation) error {
+	key := relationKey(room, parent, rel.Child)
+	known := tx.get(bucketRoom, key) != nil
 	v := binary.AppendUvarint(nil, uint64(rel.Sender))
-	return tx.put(bucketRoom, relationKey(room, parent, rel.Child), append(v, rel.Type...))
+	if err := tx.put(bucketRoom, key, append(v, rel.Type...)); err != nil {
+		return err
+	}
+	switch {
+	case known:
+		return tx.recountThread(room, parent)
+	case rel.Type == threadType:
+		return tx.replied(room, parent, rel)
+	}
+	return nil
 }
 
 // DeleteRelation removes what PutRelation stored, as when child is redacted.
 func (tx *Tx) DeleteRelation(room RoomNum, parent matrix.EventID, child EventNum) error {
-	return tx.delete(bucketRoom, relationKey(room, parent, child))
+	key := relationKey(room, parent, child)
+	r := reader{b: tx.get(bucketRoom, key)}
+	_ = r.uvarint()
+	replied := string(r.b) == threadType
+	if err := tx.delete(bucketRoom, key); err != nil || !replied {
+		return err
+	}
+	return tx.recountThread(room, parent)
 }
 
 // Relations calls fn for each child of parent from one on, oldest to newest,
@@ -46,6 +64,9 @@ func (tx *Tx) RelationsBack(room RoomNum, parent matrix.EventID, before EventNum
 
 func eachRelation(room RoomNum, fn func(Relation) (bool, error)) func(key, v []byte) (bool, error) {
 	return func(key, v []byte) (bool, error) {
+		if len(key) == 8 && EventNum(u64(key)) == threadChild {
+			return true, nil // no event, but the thread
+		}
 		r := reader{b: v}
 		rel := Relation{Sender: UserNum(r.uvarint()), Type: string(r.b)}
 		if len(key) != 8 || r.err != nil {

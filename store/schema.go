@@ -13,7 +13,7 @@ package store
 
 // formatVersion is the version of this layout, kept under metaFormat.
 // upgrade.go takes older files to it, one step at a time.
-const formatVersion = 2
+const formatVersion = 3
 
 // bucketName is one top-level bucket.
 type bucketName uint8
@@ -121,7 +121,8 @@ const (
 	roomMember    = 'm' // user(4): a local user's membership here, mirrored in userRoom
 	roomReceipt   = 'r' // user(4) receipt type NUL thread -> position, event, ts (receipt.go)
 	roomReceiptAt = 'R' // position(8) -> which receipt stands there: the index for sync
-	roomRelation  = 'x' // 8 bytes of the parent's ID hash, child's event number(8) -> relation (relation.go)
+	roomRelation  = 'x' // 8 bytes of the parent's ID hash, child's event number(8) -> relation (relation.go); at number ^0 the thread (thread.go)
+	roomThread    = 't' // newest reply's event number(8), 8 bytes of the root's ID hash -> root's ID (thread.go)
 	roomRedaction = 'd' // 16 bytes of the target's ID hash -> redaction's event number, where the target was not here yet
 	roomHistory   = 'h' // place(8) counted down from ^1 at our first event -> event number: back-filled history (history.go)
 	roomUnread    = 'n' // user(4) -> counts of unread events up to a position: a checkpoint

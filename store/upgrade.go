@@ -11,6 +11,7 @@ import (
 // whole.
 var upgrades = []func(*Tx) error{
 	(*Tx).indexCitations, // format 2 has the citation index
+	(*Tx).indexThreads,   // format 3 has the threads of each room
 }
 
 // upgrade takes the file from an older format to the one of this Hearth. A
