@@ -47,8 +47,11 @@ type roomSync struct {
 	state  []store.EventNum     // what the state section holds
 	before store.SnapshotID     // the state before the timeline
 	after  store.SnapshotID     // the state behind it
-	named  bool                 // members or the name have changed, maybe in an event that is not shown
-	read   bool                 // the user has read on
+	// farewell is the member event that tells why the user is out of the room,
+	// where that is not what ended his stay; else 0.
+	farewell store.EventNum
+	named    bool // members or the name have changed, maybe in an event that is not shown
+	read     bool // the user has read on
 }
 
 // stateChunk is how many state events are formatted in one View.

@@ -38,10 +38,15 @@ func (rs *roomSync) collectState() error {
 			return err
 		}
 	}
-	if !lazy {
-		return nil
+	if lazy {
+		if err := rs.addLazyMembers(to); err != nil {
+			return err
+		}
 	}
-	return rs.addLazyMembers(to)
+	if rs.farewell != 0 && rs.req.stateAfter != "" { // the timeline changes no state then
+		return rs.addState(rs.farewell)
+	}
+	return nil
 }
 
 // addWhole adds all state, or all but the members.

@@ -57,11 +57,12 @@ func (rs *roomSync) collectTimeline() error {
 // banned after he had left. He need not see anything else of the room's.
 func (rs *roomSync) addFarewell(filter *RoomEventFilter, limit int) error {
 	num := rs.room.member.Event
-	if rs.room.section != "leave" || num.Position() <= max(rs.upto, rs.req.since.pos) || limit == 0 {
+	if rs.room.section != "leave" || num.Position() <= max(rs.upto, rs.req.since.pos) {
 		return nil
 	}
+	rs.farewell = num
 	ev, err := rs.tx.Event(rs.room.member.Room, num)
-	if err != nil || !filter.MatchEvent(ev.Event) {
+	if err != nil || limit == 0 || !filter.MatchEvent(ev.Event) {
 		return err
 	}
 	rs.shown = append(rs.shown, ev)
