@@ -143,16 +143,6 @@ func (f *formatter) appendReplaced(b []byte, ev *store.StoredEvent) ([]byte, err
 	return appendMember(b, "replaces_state", string(was.ID)), nil
 }
 
-// stripped returns a state event as one sees it who is not in the room.
-//
-// Spec: CS Stripped state.
-func stripped(ev *matrix.Event) jsontext.Value {
-	b := append([]byte(`{"content":`), ev.Content...)
-	b = appendMember(b, "sender", string(ev.Sender))
-	b = appendMember(b, "state_key", *ev.StateKey)
-	return append(appendMember(b, "type", ev.Type), '}')
-}
-
 // appendMember appends one more member with a string value to an object.
 func appendMember(b []byte, name, value string) []byte {
 	b = append(b, ',', '"')
