@@ -74,6 +74,7 @@ var checks = []func(*checker) error{
 	checkAccountData,
 	checkReceipts,
 	checkUnread,
+	checkPushers,
 	checkAliases,
 	checkMedia,
 }
@@ -128,10 +129,10 @@ var keyKinds = map[bucketName]struct{ kinds, zero string }{
 	bucketUser: {
 		kinds: string([]byte{
 			userAccount, userDevice, userToken, userProfile, userData, userDataAt, userRoom, userRoomAt, userFilter,
-			userDeviceKeys, userOneTimeKey, userOneTimeKeyID, userGivenKeys, userFallbackKey, userCrossSigning,
+			userPresence, userDeviceKeys, userOneTimeKey, userOneTimeKeyID, userGivenKeys, userFallbackKey, userCrossSigning,
 			userSignature, userSignedAt, userBackup, userBackupKey, userToDevice, userTxn, userPusher, userDevicesLatest,
 		}),
-		zero: string([]byte{userDevicesAt, tokenUser, loginToken, registrationToken, uiaSession}),
+		zero: string([]byte{userDevicesAt, tokenUser, loginToken, registrationToken, pusherUser, uiaSession}),
 	},
 }
 

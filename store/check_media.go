@@ -21,6 +21,10 @@ func checkMedia(c *checker) error {
 			c.checkThumbnail(key[1:], value)
 		case mediaUse:
 			c.checkMediaUse(key[1:])
+		case mediaReserved:
+			c.checkReservation(MediaID(key[1:]))
+		case mediaReservedBy:
+			c.checkReservedBy(key[1:])
 		default:
 			c.faultf("media: key %x is of no known kind", key)
 		}

@@ -31,6 +31,7 @@ var deviceKinds = []byte{userOneTimeKey, userOneTimeKeyID, userGivenKeys, userFa
 var deviceHooks = []func(tx *Tx, user UserNum, device matrix.DeviceID) error{
 	(*Tx).deleteTokens,
 	(*Tx).deleteDeviceSignatures,
+	(*Tx).deleteDevicePushers,
 }
 
 // Device returns a device of a local user, or ErrNotFound.

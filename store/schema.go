@@ -95,13 +95,14 @@ const (
 // stands right behind a room's newest event, so that a message rewrites one
 // leaf for both.
 const (
-	regionAside    = 1 // position(8) -> event record: events that are no part of our timeline: state at a join, auth events, rejected and soft-failed ones
+	regionAside    = 1 // position(8) -> event record: events that are no part of our timeline: state at a join, auth events, rejected and soft-failed ones; where an outlier came to the timeline, its number there
 	regionTimeline = 2 // position(8) -> hash(8) of the transaction that sent the event, or nothing (txn.go): the events in the order in which we accepted them, by their place in the stream
 	regionHead     = 3 // -> the room's head (room.go)
 )
 
 // Bucket id: 16 bytes of SHA-256 over a kind byte and an event ID -> room,
-// event number. The kind byte keeps apart what else is hashed like that.
+// event number, and the number as an outlier if it was one before it came to the
+// timeline. The kind byte keeps apart what else is hashed like that.
 const (
 	idEvent = 'e' // event ID
 	idTxn   = 't' // user(4), device ID, NUL, endpoint, NUL, transaction ID: in regionTimeline
@@ -147,6 +148,7 @@ const (
 	userRoom          = 'r' // room(4) -> membership record of a local user (membership.go)
 	userRoomAt        = 'R' // position(8) -> room(4): own membership changes, the newest of each room
 	userFilter        = 'f' // filter(8) -> JSON
+	userPresence      = 'e' // -> when last active, status (presence.go)
 	userDeviceKeys    = 'k' // device ID -> JSON
 	userOneTimeKey    = 'o' // device ID NUL algorithm NUL order(8) -> key ID NUL JSON, oldest first
 	userOneTimeKeyID  = 'O' // device ID NUL algorithm NUL key ID -> order(8)
@@ -159,7 +161,7 @@ const (
 	userBackupKey     = 'w' // version(8) room(4) session ID -> key record (key_backup.go)
 	userToDevice      = 'q' // device ID NUL position(8) -> JSON; at position ^0 how many there are and their bytes
 	userTxn           = 'i' // device ID NUL -> ring of the newest transactions that made no event (ring.go)
-	userPusher        = 'g' // app ID NUL pushkey -> pusher record
+	userPusher        = 'g' // app ID NUL pushkey -> pusher record (pusher.go)
 	userDevicesAt     = 'D' // under user 0: position(8) -> user(4): newest change of each device list
 	userDevicesLatest = 'L' // -> position(8) of the newest change of this user's device list
 )
@@ -169,12 +171,15 @@ const (
 	tokenUser         = 'T' // access or refresh token hash(32) -> user(4): finds the record above
 	loginToken        = 'G' // login token hash(32) -> user, expiry (login_token.go)
 	registrationToken = 'K' // token -> uses allowed and completed, times (registration_token.go)
+	pusherUser        = 'H' // app ID NUL pushkey NUL user(4) -> nothing: all pushers (pusher.go)
 	uiaSession        = 'S' // reserved: user-interactive authentication lives in memory
 )
 
 // Bucket media: a kind byte, then. Files of our own server stand under no origin.
 const (
-	mediaRecord    = 'm' // origin NUL media ID -> media record (media.go)
-	mediaThumbnail = 't' // blob(32) method(1: c or s) width(2) height(2) -> thumbnail record (media.go)
-	mediaUse       = 'b' // blob(32), then 'm' and the key of a file, or 't' and that of a thumbnail, without kind -> nothing
+	mediaRecord     = 'm' // origin NUL media ID -> media record (media.go)
+	mediaThumbnail  = 't' // blob(32) method(1: c or s) width(2) height(2) -> thumbnail record (media.go)
+	mediaUse        = 'b' // blob(32), then 'm' and the key of a file, or 't' and that of a thumbnail, without kind -> nothing
+	mediaReserved   = 'p' // media ID of ours -> user, expiry: a file that is to come (media_reservation.go)
+	mediaReservedBy = 'P' // user(4) media ID -> nothing: which of those are whose
 )

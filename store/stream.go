@@ -67,6 +67,21 @@ func (tx *Tx) Changes(after Position, fn func(Change) (bool, error)) error {
 	})
 }
 
+// ChangesBack is Changes from newest to oldest, beginning with the newest entry
+// that is older than before.
+func (tx *Tx) ChangesBack(before Position, fn func(Change) (bool, error)) error {
+	return tx.scanBack(bucketStream, nil, appendU64(nil, uint64(before)), func(key, value []byte) (bool, error) {
+		c, err := readChange(key, value)
+		if err != nil {
+			return false, err
+		}
+		return fn(c)
+	})
+}
+
+// IsReceipt says whether the change is a receipt.
+func (c Change) IsReceipt() bool { return c.Kind == streamReceipt }
+
 func readChange(key, value []byte) (Change, error) {
 	if len(key) != 8 {
 		return Change{}, fmt.Errorf("stream key of %d bytes: %w", len(key), ErrDamaged)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"hearth/server/api"
 	"hearth/server/media"
@@ -21,17 +22,61 @@ func (s *Server) uploadContent(w http.ResponseWriter, r *http.Request, who sessi
 	if err := s.limits.Take(api.LimitUpload, string(who.user)); err != nil {
 		return err
 	}
-	id, err := s.media.Upload(r.Context(), media.Upload{
+	id, err := s.media.Upload(r.Context(), uploadOf(r, who))
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, uploadContentResponse{ContentURI: s.contentURIOf(id)})
+}
+
+// uploadOf returns the file that a request sends.
+func uploadOf(r *http.Request, who session) media.Upload {
+	return media.Upload{
 		User:   who.num,
 		Type:   r.Header.Get("Content-Type"),
 		Name:   r.URL.Query().Get("filename"),
 		Body:   r.Body,
 		Length: r.ContentLength,
-	})
+	}
+}
+
+// contentURIOf returns the mxc:// URI of a file of this server.
+func (s *Server) contentURIOf(id store.MediaID) string {
+	return "mxc://" + string(s.store.Server()) + "/" + string(id)
+}
+
+type createContentResponse struct {
+	ContentURI      string `json:"content_uri"`
+	UnusedExpiresAt int64  `json:"unused_expires_at"` // milliseconds
+}
+
+// createContent answers POST /_matrix/media/v1/create.
+func (s *Server) createContent(w http.ResponseWriter, r *http.Request, who session) error {
+	if err := s.limits.Take(api.LimitUpload, string(who.user)); err != nil {
+		return err
+	}
+	reserved, err := s.media.Reserve(r.Context(), who.num)
 	if err != nil {
 		return err
 	}
-	return api.WriteJSON(w, uploadContentResponse{ContentURI: "mxc://" + string(s.store.Server()) + "/" + string(id)})
+	return api.WriteJSON(w, createContentResponse{
+		ContentURI: s.contentURIOf(reserved.ID), UnusedExpiresAt: reserved.Expires.UnixMilli(),
+	})
+}
+
+// uploadContentToMXC answers PUT /_matrix/media/v3/upload/{serverName}/{mediaID}.
+func (s *Server) uploadContentToMXC(w http.ResponseWriter, r *http.Request, who session) error {
+	if err := s.limits.Take(api.LimitUpload, string(who.user)); err != nil {
+		return err
+	}
+	origin, id, err := contentURI(r)
+	if err != nil {
+		return err
+	}
+	if err := s.media.Fill(r.Context(), origin, id, uploadOf(r, who)); err != nil {
+		return err
+	}
+	return api.WriteEmpty(w)
 }
 
 type getConfigResponse struct {
@@ -49,7 +94,6 @@ func (s *Server) getConfig(w http.ResponseWriter, r *http.Request, who session) 
 }
 
 // getContentAuthed answers GET /_matrix/client/v1/media/download/{serverName}/{mediaID}.
-// All there is can be had at once: timeout_ms is for files that are on their way.
 func (s *Server) getContentAuthed(w http.ResponseWriter, r *http.Request, _ session) error {
 	return s.download(w, r, "")
 }
@@ -65,7 +109,11 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, name string) e
 	if err != nil {
 		return err
 	}
-	return s.media.Download(w, r, origin, id, name)
+	timeout, err := contentTimeout(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	return s.media.Download(w, r, origin, id, name, timeout)
 }
 
 // getContentThumbnailAuthed answers GET
@@ -79,7 +127,11 @@ func (s *Server) getContentThumbnailAuthed(w http.ResponseWriter, r *http.Reques
 	if err != nil {
 		return err
 	}
-	return s.media.Thumbnail(w, r, origin, id, req)
+	timeout, err := contentTimeout(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	return s.media.Thumbnail(w, r, origin, id, req, timeout)
 }
 
 // getContent answers GET /_matrix/media/v3/download/{serverName}/{mediaID}.
@@ -129,6 +181,27 @@ func contentURI(r *http.Request) (matrix.ServerName, store.MediaID, error) {
 		return "", "", api.InvalidParam("mediaId", err)
 	}
 	return origin, id, nil
+}
+
+// How long a request waits for a file that is to come.
+const (
+	usualContentTimeout = 20 * time.Second
+	maxContentTimeout   = time.Minute
+)
+
+// contentTimeout reads timeout_ms: "The maximum number of milliseconds that the
+// client is willing to wait to start receiving data, in the case that the content
+// has not yet been uploaded. The default value is 20000 (20 seconds). The content
+// repository SHOULD impose a maximum value for this parameter."
+func contentTimeout(q url.Values) (time.Duration, error) {
+	if !q.Has("timeout_ms") {
+		return usualContentTimeout, nil
+	}
+	ms, err := strconv.ParseUint(q.Get("timeout_ms"), 10, 63)
+	if err != nil {
+		return 0, api.ErrInvalidParam.Because("timeout_ms must be a number of milliseconds")
+	}
+	return time.Duration(min(ms, uint64(maxContentTimeout/time.Millisecond))) * time.Millisecond, nil
 }
 
 // thumbnailRequest reads the parameters of the thumbnail endpoints.

@@ -43,6 +43,7 @@ type route struct {
 var routes = slices.Concat(
 	accountRoutes,
 	roomRoutes,
+	directoryRoutes,
 	dataRoutes,
 	keyRoutes,
 	mediaRoutes,
@@ -70,6 +71,14 @@ var accountRoutes = []route{
 	{"GET /_matrix/client/v3/auth/{type}/fallback/web", open, (*Server).getFallbackPage},
 	{"POST /_matrix/client/v3/auth/{type}/fallback/web", open, (*Server).submitFallbackPage},
 
+	{"GET /_matrix/client/v3/admin/whois/{userID}", device, (*Server).getWhoIs},
+	{"GET /_matrix/client/v1/admin/lock/{userID}", device, (*Server).getAdminLockUser},
+	{"PUT /_matrix/client/v1/admin/lock/{userID}", device, (*Server).setAdminLockUser},
+	{"GET /_matrix/client/v1/admin/suspend/{userID}", device, (*Server).getAdminSuspendUser},
+	{"PUT /_matrix/client/v1/admin/suspend/{userID}", device, (*Server).setAdminSuspendUser},
+	{"POST /_synapse/admin/v1/send_server_notice", device, (*Server).sendServerNotice},
+	{"PUT /_synapse/admin/v1/send_server_notice/{txnID}", device, (*Server).sendServerNotice},
+
 	{"GET /_matrix/client/v3/account/whoami", device, (*Server).getTokenOwner},
 	{"POST /_matrix/client/v3/account/password", optional, (*Server).changePassword},
 	{"POST /_matrix/client/v3/account/deactivate", optional, (*Server).deactivateAccount},
@@ -96,7 +105,24 @@ var accountRoutes = []route{
 	{"GET /_matrix/client/v3/profile/{userID}", open, (*Server).getUserProfile},
 	{"GET /_matrix/client/v3/profile/{userID}/{keyName}", open, (*Server).getProfileField},
 	{"PUT /_matrix/client/v3/profile/{userID}/{keyName}", active, (*Server).setProfileField},
+	{"GET /_matrix/client/unstable/uk.tcpip.msc4133/profile/{userID}/{keyName}", open, (*Server).getProfileField},
+	{"PUT /_matrix/client/unstable/uk.tcpip.msc4133/profile/{userID}/{keyName}", active, (*Server).setProfileField},
+	{"DELETE /_matrix/client/unstable/uk.tcpip.msc4133/profile/{userID}/{keyName}", active, (*Server).deleteProfileField},
 	{"DELETE /_matrix/client/v3/profile/{userID}/{keyName}", active, (*Server).deleteProfileField},
+
+	{"POST /_matrix/client/v3/user/{userID}/openid/request_token", device, (*Server).requestOpenIdToken},
+
+	{"POST /_matrix/client/v3/rooms/{roomID}/report", device, (*Server).reportRoom},
+	{"POST /_matrix/client/v3/rooms/{roomID}/report/{eventID}", device, (*Server).reportEvent},
+	{"POST /_matrix/client/v3/users/{userID}/report", device, (*Server).reportUser},
+
+	{"GET /_matrix/client/v3/voip/turnServer", device, (*Server).getTurnServer},
+	{"GET /_matrix/client/v3/thirdparty/protocols", device, (*Server).getProtocols},
+	{"GET /_matrix/client/v3/thirdparty/protocol/{protocol}", device, (*Server).getProtocolMetadata},
+	{"GET /_matrix/client/v3/thirdparty/location", device, (*Server).queryLocationByAlias},
+	{"GET /_matrix/client/v3/thirdparty/location/{protocol}", device, (*Server).queryLocationByProtocol},
+	{"GET /_matrix/client/v3/thirdparty/user", device, (*Server).queryUserByID},
+	{"GET /_matrix/client/v3/thirdparty/user/{protocol}", device, (*Server).queryUserByProtocol},
 
 	{"POST /_matrix/client/v3/user/{userID}/filter", device, (*Server).defineFilter},
 	{"GET /_matrix/client/v3/user/{userID}/filter/{filterID}", device, (*Server).getFilter},
@@ -134,6 +160,25 @@ var roomRoutes = []route{
 	{"GET /_matrix/client/v3/rooms/{roomID}/joined_members", device, (*Server).getJoinedMembersByRoom},
 }
 
+// directoryRoutes are about how rooms are found.
+var directoryRoutes = []route{
+	{"GET /_matrix/client/v3/directory/room/{roomAlias}", optional, (*Server).getRoomIdByAlias},
+	{"PUT /_matrix/client/v3/directory/room/{roomAlias}", active, (*Server).setRoomAlias},
+	{"DELETE /_matrix/client/v3/directory/room/{roomAlias}", active, (*Server).deleteRoomAlias},
+	{"GET /_matrix/client/v3/rooms/{roomID}/aliases", device, (*Server).getLocalAliases},
+
+	{"GET /_matrix/client/v3/directory/list/room/{roomID}", optional, (*Server).getRoomVisibilityOnDirectory},
+	{"PUT /_matrix/client/v3/directory/list/room/{roomID}", active, (*Server).setRoomVisibilityOnDirectory},
+	{"GET /_matrix/client/v3/publicRooms", optional, (*Server).getPublicRooms},
+	{"POST /_matrix/client/v3/publicRooms", device, (*Server).queryPublicRooms},
+
+	{"GET /_matrix/client/v1/room_summary/{roomIDOrAlias}", optional, (*Server).getRoomSummary},
+	{"GET /_matrix/client/unstable/im.nheko.summary/summary/{roomIDOrAlias}", optional, (*Server).getRoomSummary},
+	{"GET /_matrix/client/unstable/im.nheko.summary/rooms/{roomIDOrAlias}/summary", optional, (*Server).getRoomSummary},
+	{"GET /_matrix/client/v1/rooms/{roomID}/hierarchy", device, (*Server).getSpaceHierarchy},
+	{"GET /_matrix/client/v1/mutual_rooms", device, (*Server).getMutualRooms},
+}
+
 // dataRoutes are about what users keep for themselves, and what they have read.
 var dataRoutes = []route{
 	{"GET /_matrix/client/v3/user/{userID}/account_data/{type}", device, (*Server).getAccountData},
@@ -147,6 +192,9 @@ var dataRoutes = []route{
 	{"POST /_matrix/client/v3/rooms/{roomID}/receipt/{receiptType}/{eventID}", device, (*Server).postReceipt},
 	{"POST /_matrix/client/v3/rooms/{roomID}/read_markers", device, (*Server).setReadMarker},
 	{"PUT /_matrix/client/v3/rooms/{roomID}/typing/{userID}", device, (*Server).setTyping},
+	{"GET /_matrix/client/v3/presence/{userID}/status", device, (*Server).getPresence},
+	{"PUT /_matrix/client/v3/presence/{userID}/status", device, (*Server).setPresence},
+	{"POST /_matrix/client/v3/user_directory/search", device, (*Server).searchUserDirectory},
 
 	{"GET /_matrix/client/v3/pushrules", device, (*Server).getPushRules},
 	{"GET /_matrix/client/v3/pushrules/", device, (*Server).getPushRules},
@@ -163,6 +211,8 @@ var dataRoutes = []route{
 
 // mediaRoutes are about files.
 var mediaRoutes = []route{
+	{"POST /_matrix/media/v1/create", active, (*Server).createContent},
+	{"PUT /_matrix/media/v3/upload/{serverName}/{mediaID}", active, (*Server).uploadContentToMXC},
 	{"POST /_matrix/media/v3/upload", active, (*Server).uploadContent},
 	{"GET /_matrix/client/v1/media/config", device, (*Server).getConfigAuthed},
 	{"GET /_matrix/client/v1/media/download/{serverName}/{mediaID}", device, (*Server).getContentAuthed},
@@ -230,6 +280,9 @@ func (s *Server) handle(rt route) api.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		who, err := s.session(r, rt.access)
 		if err != nil {
+			return err
+		}
+		if err := who.refuseGuest(rt.pattern); err != nil {
 			return err
 		}
 		err = rt.handle(s, w, r, who)

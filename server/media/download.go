@@ -43,11 +43,12 @@ var fileHeaders = map[string]string{
 
 // Download answers with a file, or the part of it that the request's Range header
 // asks for. name replaces the name that the file was uploaded with, unless it is
-// empty. The error is M_NOT_FOUND if the file is not here.
+// empty. A file that is to come is waited for. The error is M_NOT_FOUND if the file
+// is not here, and M_NOT_YET_UPLOADED if it did not come before timeout.
 //
 // Spec: CS GET /_matrix/client/v1/media/download/{serverName}/{mediaId}.
-func (m *Repository) Download(w http.ResponseWriter, r *http.Request, origin matrix.ServerName, id store.MediaID, name string) error {
-	found, err := m.find(origin, id)
+func (m *Repository) Download(w http.ResponseWriter, r *http.Request, origin matrix.ServerName, id store.MediaID, name string, timeout time.Duration) error {
+	found, err := m.await(r, origin, id, timeout)
 	if err != nil {
 		return err
 	}
@@ -79,8 +80,22 @@ func (m *Repository) serve(w http.ResponseWriter, r *http.Request, s served) err
 	h.Set("Content-Type", s.mediaType)
 	h.Set("Content-Disposition", disposition(s.mediaType, s.name))
 	h.Set("ETag", `"`+s.content.String()+`"`)
-	http.ServeContent(w, r, "", s.created, f)
-	return nil
+	if r.Header.Get("Range") == "" {
+		http.ServeContent(w, r, "", s.created, f)
+		return nil
+	}
+	ranged := &rangeWriter{ResponseWriter: w}
+	http.ServeContent(ranged, r, "", s.created, f)
+	if !ranged.refused {
+		return nil
+	}
+	for name := range fileHeaders {
+		h.Del(name)
+	}
+	for _, name := range []string{"Content-Disposition", "ETag", "Last-Modified"} {
+		h.Del(name)
+	}
+	return errRange
 }
 
 // open opens a blob that a record refers to.

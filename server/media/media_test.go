@@ -75,7 +75,7 @@ func get(m *Repository, id store.MediaID, name string, header ...string) (*httpt
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	return w, m.Download(w, r, testServer, id, name)
+	return w, m.Download(w, r, testServer, id, name, 0)
 }
 
 // blobs counts the files on the disk.
@@ -124,8 +124,15 @@ func TestUploadAndDownload(t *testing.T) {
 	if w, err = get(m, id, "", "Range", "bytes=10-14"); err != nil || w.Code != http.StatusPartialContent || w.Body.String() != "01234" {
 		t.Errorf("a range: status %d, %q, %v", w.Code, w.Body, err)
 	}
-	if w, err = get(m, id, "", "Range", "bytes=100000-"); err != nil || w.Code != http.StatusRequestedRangeNotSatisfiable {
-		t.Errorf("a range beyond the end: status %d, %v", w.Code, err)
+	w, err = get(m, id, "", "Range", "bytes=100000-")
+	if e := api.AsError(err); e.Status != http.StatusRequestedRangeNotSatisfiable || e.Code != "M_INVALID_PARAM" {
+		t.Errorf("a range beyond the end: %v", err)
+	}
+	if w.Body.Len() != 0 || len(w.Header()["Etag"]) != 0 || w.Header().Get("Content-Range") != "bytes */100000" {
+		t.Errorf("a range beyond the end: %v %q", w.Header(), w.Body)
+	}
+	if w, err = get(m, id, "", "Range", "bytes=0-1,5-6"); err != nil || w.Code != http.StatusPartialContent {
+		t.Errorf("two ranges: status %d, %v", w.Code, err)
 	}
 	if w, err = get(m, id, "", "If-None-Match", etag); err != nil || w.Code != http.StatusNotModified || w.Body.Len() != 0 {
 		t.Errorf("what is known: status %d, %v", w.Code, err)
@@ -225,7 +232,7 @@ func picturePNG(t *testing.T, width, height int) []byte {
 
 func getThumbnail(m *Repository, id store.MediaID, req picture.Request) (*httptest.ResponseRecorder, error) {
 	w := httptest.NewRecorder()
-	return w, m.Thumbnail(w, httptest.NewRequest(http.MethodGet, "/", nil), testServer, id, req)
+	return w, m.Thumbnail(w, httptest.NewRequest(http.MethodGet, "/", nil), testServer, id, req, 0)
 }
 
 func TestThumbnail(t *testing.T) {

@@ -59,6 +59,7 @@ type Repository struct {
 	now     func() time.Time
 	turn    *semaphore.Weighted // of the one thumbnail that is being made
 	waiting *semaphore.Weighted // of those that wait for their turn
+	awaited awaited             // files that are to come
 
 	// referring is held for reading from before a blob is committed until a
 	// record refers to it, and for writing while a blob without record is
@@ -106,6 +107,7 @@ func (m *Repository) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		removed, err := m.sweep(ctx)
+		err = errors.Join(err, m.sweepReservations(ctx))
 		if err != nil && ctx.Err() == nil {
 			m.log.Warn("files that nobody needs could not be removed", "err", err)
 		}

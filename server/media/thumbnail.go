@@ -28,11 +28,12 @@ const heavy = 4_000_000
 // Thumbnail answers with a thumbnail of a file, or with the file itself where
 // that is the best answer. The error is M_NOT_FOUND if the file is not here, 400
 // M_UNKNOWN if it is no picture that can be made smaller, 413 M_TOO_LARGE if that
-// would take too much, and M_LIMIT_EXCEEDED if too many wait for theirs.
+// would take too much, and M_LIMIT_EXCEEDED if too many wait for theirs. A file that
+// is to come is waited for, as [Repository.Download] does.
 //
 // Spec: CS GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}.
-func (m *Repository) Thumbnail(w http.ResponseWriter, r *http.Request, origin matrix.ServerName, id store.MediaID, req picture.Request) error {
-	found, err := m.find(origin, id)
+func (m *Repository) Thumbnail(w http.ResponseWriter, r *http.Request, origin matrix.ServerName, id store.MediaID, req picture.Request, timeout time.Duration) error {
+	found, err := m.await(r, origin, id, timeout)
 	if err != nil {
 		return err
 	}

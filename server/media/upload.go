@@ -39,32 +39,42 @@ const (
 //
 // Spec: CS POST /_matrix/media/v3/upload.
 func (m *Repository) Upload(ctx context.Context, up Upload) (store.MediaID, error) {
+	id := newMediaID()
+	return id, m.keep(ctx, up, id, func(*store.Tx) error { return nil })
+}
+
+// keep stores a file under an ID, with what allow writes or refuses before it in
+// the same transaction.
+func (m *Repository) keep(ctx context.Context, up Upload, id store.MediaID, allow func(*store.Tx) error) error {
 	if up.Length > m.config.MaxUpload {
-		return "", m.tooLarge()
+		return m.tooLarge()
 	}
 	if len(up.Name) > maxName || !utf8.ValidString(up.Name) {
-		return "", api.ErrInvalidParam.Because("filename must be text of at most %d bytes", maxName)
+		return api.ErrInvalidParam.Because("filename must be text of at most %d bytes", maxName)
 	}
 	w, err := m.blobs.Create(m.config.MaxUpload)
 	if err != nil {
-		return "", fmt.Errorf("upload: %w", err)
+		return fmt.Errorf("upload: %w", err)
 	}
 	defer w.Abort()
 	if err := m.receive(w, up.Body); err != nil {
-		return "", err
+		return err
 	}
 	record := store.Media{
-		Origin: m.store.Server(), ID: newMediaID(), Type: cleanType(up.Type), Name: up.Name,
+		Origin: m.store.Server(), ID: id, Type: cleanType(up.Type), Name: up.Name,
 		Uploader: up.User, Created: m.now(),
 	}
 	err = m.commit(ctx, w, func(tx *store.Tx, h blob.Hash, size int64) error {
+		if err := allow(tx); err != nil {
+			return err
+		}
 		record.Content, record.Size = h, size
 		return tx.PutMedia(record)
 	})
 	if err != nil {
-		return "", fmt.Errorf("upload: %w", err)
+		return fmt.Errorf("upload: %w", err)
 	}
-	return record.ID, nil
+	return nil
 }
 
 // receive copies a body into a blob. A fault of the client's is told as such.
