@@ -88,8 +88,14 @@ func (s *Server) clientConfig(limits *api.Limiter) client.Config {
 		RegistrationToken:  client.RegistrationToken,
 		RegistrationOpen:   client.RegistrationOpen,
 	}
+	presence := map[Presence]client.PresenceMode{
+		PresenceOn:    client.PresenceOn,
+		PresenceLocal: client.PresenceLocal,
+		PresenceOff:   client.PresenceOff,
+	}
 	return client.Config{
 		Registration: registration[s.config.Registration],
+		Presence:     presence[s.config.Presence],
 		SharedSecret: string(s.config.RegistrationSharedSecret),
 		PasswordCost: s.config.PasswordCost,
 		Media:        s.media,

@@ -180,7 +180,7 @@ func (tx *Tx) Deactivate(user UserNum, erase bool) error {
 // deactivatedKinds are the kinds of a user's records that do not outlive the
 // account, beside what its devices take with them.
 var deactivatedKinds = []byte{
-	userProfile, userData, userDataAt, userFilter, userPusher,
+	userProfile, userData, userDataAt, userFilter, userPresence, userPusher,
 	userCrossSigning, userSignature, userSignedAt, userBackup, userBackupKey,
 }
 

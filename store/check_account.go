@@ -94,7 +94,8 @@ func checkInvitations(c *checker) error {
 	})
 }
 
-// checkProfiles holds profiles and filters to their bounds, and to JSON.
+// checkProfiles holds profiles and filters to their bounds and to JSON, and
+// presence to its form.
 func checkProfiles(c *checker) error {
 	size, last := 0, uint32(0)
 	err := c.eachOf(bucketUser, userProfile, func(num uint32, rest, value []byte) {
@@ -111,7 +112,7 @@ func checkProfiles(c *checker) error {
 	if err != nil {
 		return err
 	}
-	return c.eachOf(bucketUser, userFilter, func(num uint32, rest, value []byte) {
+	err = c.eachOf(bucketUser, userFilter, func(num uint32, rest, value []byte) {
 		if len(rest) != 8 || !isJSON(value) {
 			c.faultf("filter %x of user %d is no JSON", rest, num)
 		}
@@ -119,6 +120,14 @@ func checkProfiles(c *checker) error {
 }
 
 // checkDeviceLists holds the index of changed device lists to the newest change
+	if err != nil {
+		return err
+	}
+	return c.eachOf(bucketUser, userPresence, func(num uint32, _, value []byte) {
+		if _, err := readPresence(UserNum(num), value); err != nil {
+			c.faultf("%v", err)
+		}
+	})
 // of each.
 func checkDeviceLists(c *checker) error {
 	err := c.eachOf(bucketUser, userDevicesLatest, func(num uint32, _, value []byte) {

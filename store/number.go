@@ -38,6 +38,19 @@ func (tx *Tx) UserID(user UserNum) matrix.UserID {
 	return matrix.UserID(tx.name(numberUser, uint32(user)))
 }
 
+// UserIDs calls fn for each user, local or not, whose ID begins with prefix, in
+// the order of the IDs, until fn returns false or an error. Users are known for
+// ever, so many of them may have left all rooms.
+func (tx *Tx) UserIDs(prefix string, fn func(UserNum, matrix.UserID) (bool, error)) error {
+	key := append([]byte{numberUser}, prefix...)
+	return tx.scan(bucketNumber, key, nil, func(rest, v []byte) (bool, error) {
+		if len(v) != 4 {
+			return false, fmt.Errorf("number of user %s%s: %w", prefix, rest, ErrDamaged)
+		}
+		return fn(UserNum(u32(v)), matrix.UserID(prefix+string(rest)))
+	})
+}
+
 // PutUserNum returns the number of a user and gives it one at first sight.
 func (tx *Tx) PutUserNum(id matrix.UserID) (UserNum, error) {
 	n, err := tx.putNumber(numberUser, string(id))

@@ -107,6 +107,8 @@ var bodySamples = map[string]string{
 	"POST /_matrix/client/v3/register/msisdn/requestToken":                    threePID,
 	"PUT /_matrix/client/v3/devices/{deviceID}":                               `{"display_name":"Phone"}`,
 	"PUT /_matrix/client/v3/profile/{userID}/{keyName}":                       `{"displayname":"Alice $n"}`,
+	"PUT /_matrix/client/v3/presence/{userID}/status":                         `{"presence":"unavailable","status_msg":"at sea"}`,
+	"POST /_matrix/client/v3/user_directory/search":                           `{"search_term":"bob","limit":$n}`,
 	"POST /_matrix/client/v3/user/{userID}/filter":                            `{"event_fields":["type","content.body"],"event_format":"client","presence":{"types":[]},"account_data":{"not_types":["*"]},"room":{"rooms":["$room"],"not_rooms":[],"include_leave":true,"ephemeral":{"types":["m.typing"]},"state":{"lazy_load_members":true},"timeline":{"limit":$n,"senders":["$alice"],"contains_url":false}}}`,
 	"POST /_matrix/client/v3/createRoom":                                      `{"visibility":"private","preset":"private_chat","name":"x","topic":"y","room_alias_name":"a$n","room_version":"12","invite":["$bob"],"is_direct":true,"creation_content":{"m.federate":false},"initial_state":[{"type":"m.room.encryption","state_key":"","content":{"algorithm":"m.megolm.v1.aes-sha2"}}],"power_level_content_override":{"events_default":0}}`,
 	"POST /_matrix/client/v3/join/{roomIDOrAlias}":                            `{"reason":"x","third_party_signed":{"sender":"$bob","mxid":"$alice","token":"x","signatures":{"x":{"ed25519:0":"y"}}}}`,

@@ -41,7 +41,9 @@ type Server struct {
 	lazy      lazyMembers   // who has been given which members
 	typing    typingRooms   // who is typing
 	sending   sending       // whose events are on their way
+	serials   memorySerials // of changes in memory alone: the next two
 	unreads   unreads       // what users have not read
+	presences presences     // who is there
 }
 
 // Registration says who may make an account over the client API.
@@ -75,6 +77,12 @@ type Config struct {
 	LegacyMedia bool
 	// Limits counts requests. If nil, nothing is limited.
 	Limits *api.Limiter
+	// Presence says whose presence users see.
+	Presence PresenceMode
+	// OnPresence is told of each change of a local user's presence, and now and
+	// then that it lasts: for other servers. It must not block. If nil, nobody is
+	// told; with another mode than PresenceOn it is not called.
+	OnPresence func(Presence)
 	// Log takes what goes wrong. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -88,7 +96,9 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 	if s.media == nil {
 		s.media = media.New(st, media.Config{Log: config.Log})
 	}
-	s.typing.start(s.now())
+	s.serials.start(s.now())
+	s.typing.start(&s.serials)
+	s.presences.start(&s.serials)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -100,11 +110,12 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 
 // Run does the work of the Client-Server API that no request waits for, until ctx
 // ends: it removes what deactivated accounts left behind, writes down when devices
-// were last seen and what users have not read, and ends typing that has timed out.
+// were last seen, users last active and what they have not read, and ends typing
+// and presence that have timed out.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		s.runSweep, s.runSightings, s.runTyping, s.runUnread,
+		s.runSweep, s.runSightings, s.runTyping, s.runPresence, s.runUnread,
 	} {
 		group.Go(func() error { return run(ctx) })
 	}

@@ -14,6 +14,8 @@ import (
 type deviceLists struct {
 	Changed []matrix.UserID `json:"changed,omitzero"`
 	Left    []matrix.UserID `json:"left,omitzero"`
+
+	met []matrix.UserID // who share a room with the user now that they did not
 }
 
 func (l deviceLists) empty() bool { return len(l.Changed)+len(l.Left) == 0 }
@@ -32,6 +34,7 @@ type listSearch struct {
 	rooms   []store.RoomNum // that the user is in now; see joined
 	found   bool            // rooms has been filled
 	changed map[matrix.UserID]bool
+	met     map[matrix.UserID]bool // those of changed who came into a room that the user is in, or the user to them
 	gone    map[matrix.UserID]bool // who may have stopped sharing any room
 }
 
@@ -47,7 +50,7 @@ type listSearch struct {
 func findDeviceLists(tx *store.Tx, who session, since store.Position) (deviceLists, error) {
 	l := &listSearch{
 		tx: tx, who: who, since: since,
-		changed: make(map[matrix.UserID]bool), gone: make(map[matrix.UserID]bool),
+		changed: make(map[matrix.UserID]bool), met: make(map[matrix.UserID]bool), gone: make(map[matrix.UserID]bool),
 	}
 	if err := l.searchLists(); err != nil {
 		return deviceLists{}, err
@@ -65,7 +68,9 @@ func findDeviceLists(tx *store.Tx, who session, since store.Position) (deviceLis
 			left = append(left, user)
 		}
 	}
-	return deviceLists{Changed: slices.Sorted(maps.Keys(l.changed)), Left: left}, nil
+	return deviceLists{
+		Changed: slices.Sorted(maps.Keys(l.changed)), Left: left, met: slices.Sorted(maps.Keys(l.met)),
+	}, nil
 }
 
 // searchLists adds the users whose lists have changed: the user, those who share
@@ -130,7 +135,7 @@ func (l *listSearch) searchRoom(room store.RoomNum, isIn bool) error {
 	return l.eachMember(room, before, now, func(user matrix.UserID, was, is bool) {
 		switch {
 		case is && !was:
-			l.changed[user] = true
+			l.changed[user], l.met[user] = true, true
 		case was && !is:
 			l.gone[user] = true
 		}

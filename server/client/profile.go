@@ -145,6 +145,7 @@ func (s *Server) changeProfile(ctx context.Context, who session, name string, va
 	if name != fieldDisplayName && name != fieldAvatarURL {
 		return nil
 	}
+	s.presenceProfile(who)
 	return s.rooms.SpreadProfile(context.WithoutCancel(ctx), who.user)
 }
 

@@ -54,6 +54,7 @@ func (s *Server) postReceipt(w http.ResponseWriter, r *http.Request, who session
 	if err := s.mark(r.Context(), who, room, m); err != nil {
 		return err
 	}
+	s.noteActive(who)
 	return api.WriteEmpty(w)
 }
 

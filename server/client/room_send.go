@@ -78,7 +78,7 @@ func (s *Server) sendMessage(w http.ResponseWriter, r *http.Request, who session
 	if err != nil {
 		return err
 	}
-	s.stopTyping(room, who)
+	s.noteSent(room, who)
 	return api.WriteJSON(w, eventID{id})
 }
 

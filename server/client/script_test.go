@@ -43,7 +43,7 @@ import (
 // "account NAME PASSWORD" makes an account, keeps the access token of its device
 // NAME (in capitals) as $NAME, and its ID as $NAME_id. "advance 10m" sets the clock
 // forward. "config" comes first; its keys are registration (closed, token, open;
-// open if not said), limits=on, shared-secret, base-url, support and token: a
+// open if not said), limits=on, presence (local, off), shared-secret, base-url, support and token: a
 // registration token and how often it may be used, as in token=abc/2.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -310,6 +310,8 @@ func (s *script) configure(settings []string) {
 			s.config.Registration = map[string]Registration{"token": RegistrationToken, "open": RegistrationOpen}[value]
 		case "limits":
 			s.config.limits = value == "on"
+		case "presence":
+			s.config.Presence = map[string]PresenceMode{"local": PresenceLocal, "off": PresenceOff}[value]
 		case "shared-secret":
 			s.config.SharedSecret = value
 		case "base-url":

@@ -11,14 +11,14 @@ import (
 
 // A streamToken is a place between two changes: next_batch, prev_batch, start
 // and end. "s12_3" stands behind position 12 of the stream, and behind the third
-// change of who is typing since the server was started. "s12_3_7" says besides
+// change of what lives in memory alone: who types, and who is there. "s12_3_7" says besides
 // that messages to the device were given up to position 7 only, as they were too
 // many for one sync. It is good for ever.
 //
 // Spec: APP Pagination; CS Syncing.
 type streamToken struct {
 	pos      store.Position
-	typing   uint64
+	memory   uint64         // see memorySerials
 	toDevice store.Position // 0: messages to the device were given up to pos
 }
 
@@ -35,8 +35,8 @@ var errToken = errors.New("this is no token that this server gave")
 // String returns the token as clients keep it.
 func (t streamToken) String() string {
 	s := "s" + strconv.FormatUint(uint64(t.pos), 10)
-	if t.typing != 0 || t.toDevice != 0 {
-		s += "_" + strconv.FormatUint(t.typing, 10)
+	if t.memory != 0 || t.toDevice != 0 {
+		s += "_" + strconv.FormatUint(t.memory, 10)
 	}
 	if t.toDevice != 0 {
 		s += "_" + strconv.FormatUint(uint64(t.toDevice), 10)
@@ -62,5 +62,5 @@ func parseToken(name, s string) (streamToken, error) {
 			return streamToken{}, api.InvalidParam(name, errToken)
 		}
 	}
-	return streamToken{pos: store.Position(parts[0]), typing: parts[1], toDevice: store.Position(parts[2])}, nil
+	return streamToken{pos: store.Position(parts[0]), memory: parts[1], toDevice: store.Position(parts[2])}, nil
 }

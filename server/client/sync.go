@@ -22,6 +22,7 @@ type syncRequest struct {
 	fullState  bool
 	stateAfter string // the name of the section for the state behind the timeline; "": before it
 	timeout    time.Duration
+	presence   PresenceState // what the device is marked as while it waits
 }
 
 // sync answers GET /sync: what is new for a user behind a token, as soon as
@@ -36,6 +37,8 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request, who session) error
 	if err != nil {
 		return err
 	}
+	s.noteSync(who, req.presence)
+	defer s.noteSyncEnd(who, req.presence)
 	if err := s.acknowledgeToDevice(r.Context(), who, req.since.delivered()); err != nil {
 		return err
 	}
@@ -100,6 +103,11 @@ func (s *Server) readSync(r *http.Request, who session) (syncRequest, error) {
 			req.stateAfter = prefix + "state_after"
 		}
 	}
+	if req.presence = Online; q.Get("set_presence") != "" {
+		if req.presence, err = parsePresence("set_presence", q.Get("set_presence")); err != nil {
+			return req, err
+		}
+	}
 	if text := q.Get("timeout"); text != "" {
 		ms, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || ms < 0 {
@@ -128,7 +136,7 @@ func queryBool(text, name string) (bool, error) {
 func (s *Server) answerSync(req syncRequest, out *syncWriter) error {
 	var rooms []syncRoom
 	err := s.store.View(func(tx *store.Tx) (err error) {
-		out.next = streamToken{pos: tx.Position(), typing: s.typing.Serial()}
+		out.next = streamToken{pos: tx.Position(), memory: s.serials.now()}
 		if req.initial {
 			s.lazy.begin(deviceName{req.who.num, req.who.device}, out.next.pos)
 		}
@@ -160,13 +168,18 @@ func (s *Server) syncTop(tx *store.Tx, req syncRequest, out *syncWriter) error {
 		return err
 	}
 	data = keep(data, func(ev accountDataEvent) bool { return req.filter.AccountData.Match(ev.Type, req.who.user) })
+	presence, err := s.syncPresence(tx, req, devices.DeviceLists.met)
+	if err != nil {
+		return err
+	}
 	out.next.toDevice = devices.delivered
 	out.top = syncTop{
 		NextBatch:   out.next.String(),
 		AccountData: listOf(data),
+		Presence:    listOf(presence),
 		deviceSync:  devices,
 	}
-	if news || len(data) > 0 || req.initial {
+	if news || len(data) > 0 || len(presence) > 0 || req.initial {
 		return out.begin()
 	}
 	return nil
@@ -205,7 +218,7 @@ func (s *Server) syncRooms(tx *store.Tx, req syncRequest, next streamToken) ([]s
 		}
 		switch m.Membership {
 		case matrix.Join:
-			if req.fullState || fresh || changed.has(m.Room) || s.typing.Changed(m.Room, req.since.typing) {
+			if req.fullState || fresh || changed.has(m.Room) || s.typing.Changed(m.Room, req.since.memory) {
 				joined = append(joined, syncRoom{"join", m, id})
 			}
 		case matrix.Invite:

@@ -85,7 +85,7 @@ func TestLongToDeviceQueue(t *testing.T) {
 
 func TestStreamToken(t *testing.T) {
 	for _, token := range []streamToken{
-		{}, {pos: 12}, {pos: 12, typing: 3}, {pos: 12, toDevice: 7}, {pos: 12, typing: 3, toDevice: 7},
+		{}, {pos: 12}, {pos: 12, memory: 3}, {pos: 12, toDevice: 7}, {pos: 12, memory: 3, toDevice: 7},
 	} {
 		if got, err := parseToken("since", token.String()); got != token || err != nil {
 			t.Errorf("%s is read as %+v: %v", token, got, err)

@@ -201,7 +201,7 @@ func (rs *roomSync) collectEphemeral() error {
 		}
 	}
 	if filter.MatchIn(rs.room.id, "m.typing", "") {
-		if typing, ok := rs.typing.Since(room, rs.req.since.typing, rs.format.ignored); ok {
+		if typing, ok := rs.typing.Since(room, rs.req.since.memory, rs.format.ignored); ok {
 			rs.addEphemeral("m.typing", typing)
 		}
 	}

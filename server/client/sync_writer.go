@@ -15,6 +15,7 @@ import (
 type syncTop struct {
 	NextBatch   string                      `json:"next_batch"`
 	AccountData eventList[accountDataEvent] `json:"account_data,omitzero"`
+	Presence    eventList[presenceEvent]    `json:"presence,omitzero"`
 	deviceSync
 }
 

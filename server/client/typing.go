@@ -28,10 +28,9 @@ const (
 //
 // Spec: CS Typing Notifications.
 type typingRooms struct {
-	mu     sync.Mutex // guards the fields below
-	rooms  map[store.RoomNum]*typingRoom
-	first  uint64 // the serial before all changes since the start
-	serial uint64 // rises with each change
+	serials *memorySerials
+	mu      sync.Mutex // guards rooms
+	rooms   map[store.RoomNum]*typingRoom
 }
 
 // typingRoom is who is typing in one room, and the last change of that.
@@ -40,19 +39,10 @@ type typingRoom struct {
 	serial uint64
 }
 
-// start begins to count changes. Serials go on from the time of the start, so
-// that a token tells whether it is older than that.
-func (t *typingRooms) start(now time.Time) {
-	t.first = uint64(now.UnixMilli())
-	t.serial = t.first
+// start begins with nobody typing.
+func (t *typingRooms) start(serials *memorySerials) {
+	t.serials = serials
 	t.rooms = make(map[store.RoomNum]*typingRoom)
-}
-
-// Serial returns the serial of the newest change.
-func (t *typingRooms) Serial() uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.serial
 }
 
 // Changed says whether a room has changed behind a serial. To who was here before
@@ -68,7 +58,7 @@ func (t *typingRooms) changed(r *typingRoom, since uint64) bool {
 	switch {
 	case since == 0:
 		return r != nil && len(r.until) > 0
-	case since < t.first || since > t.serial: // the clock of a small board may go back
+	case t.serials.fromBefore(since):
 		return true
 	}
 	return r != nil && r.serial > since
@@ -121,14 +111,8 @@ func (t *typingRooms) set(room store.RoomNum, user matrix.UserID, until, now tim
 	if typed == types {
 		return false
 	}
-	t.moved(r)
+	r.serial = t.serials.take()
 	return true
-}
-
-// moved gives a room's change its serial.
-func (t *typingRooms) moved(r *typingRoom) {
-	t.serial++
-	r.serial = t.serial
 }
 
 // expire forgets who has not said for too long that he still types, and returns
@@ -140,7 +124,7 @@ func (t *typingRooms) expire(now time.Time) (rooms []store.RoomNum) {
 		before := len(r.until)
 		maps.DeleteFunc(r.until, func(_ matrix.UserID, until time.Time) bool { return !until.After(now) })
 		if len(r.until) < before {
-			t.moved(r)
+			r.serial = t.serials.take()
 			rooms = append(rooms, room)
 		}
 	}
@@ -197,11 +181,15 @@ func (s *Server) setTyping(w http.ResponseWriter, r *http.Request, who session) 
 	if s.typing.set(room, who.user, now.Add(while), now) {
 		s.wakeMembers(room)
 	}
+	if *body.Typing {
+		s.noteActive(who)
+	}
 	return api.WriteEmpty(w)
 }
 
-// stopTyping notes that a user who has sent something types no longer.
-func (s *Server) stopTyping(id matrix.RoomID, who session) {
+// noteSent notes that a user who has sent something is there, and types no longer.
+func (s *Server) noteSent(id matrix.RoomID, who session) {
+	s.noteActive(who)
 	room, err := s.joinedRoom(id, who)
 	if now := s.now(); err == nil && s.typing.set(room, who.user, now, now) {
 		s.wakeMembers(room)

@@ -13,9 +13,11 @@ import (
 
 func TestTypingRooms(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	var serials memorySerials
+	serials.start(now)
 	var typing typingRooms
-	typing.start(now)
-	begin := typing.Serial()
+	typing.start(&serials)
+	begin := serials.now()
 	content := func(room store.RoomNum, since uint64, ignored ...matrix.UserID) string {
 		list := ignoredUsers{}
 		for _, user := range ignored {
@@ -41,12 +43,12 @@ func TestTypingRooms(t *testing.T) {
 	}
 	want(content(1, begin), `{"user_ids":["@a:x","@b:x"]} true`)
 	want(content(1, begin, "@b:x"), `{"user_ids":["@a:x"]} true`)
-	want(content(1, typing.Serial()), ` false`)
+	want(content(1, serials.now()), ` false`)
 	want(content(2, begin), ` false`)
 	if rooms := typing.expire(now.Add(1500 * time.Millisecond)); rooms != nil {
 		t.Errorf("%v ended early", rooms)
 	}
-	before := typing.Serial()
+	before := serials.now()
 	if rooms := typing.expire(now.Add(2 * time.Second)); !slices.Equal(rooms, []store.RoomNum{1}) {
 		t.Errorf("%v ended, want room 1", rooms)
 	}
@@ -60,19 +62,23 @@ func TestTypingRooms(t *testing.T) {
 	typing.set(2, "@b:x", now.Add(time.Minute), now)
 	want(content(2, 0), `{"user_ids":["@b:x"]} true`)
 	// A token from before a restart: whoever typed then types no longer.
-	old := typing.Serial()
-	typing.start(now.Add(time.Hour))
+	old := serials.now()
+	serials.start(now.Add(time.Hour))
+	typing.start(&serials)
 	want(content(2, old), `{"user_ids":[]} true`)
-	want(content(2, typing.Serial()), ` false`)
-	old = typing.Serial()
-	typing.start(now.Add(-time.Hour))
+	want(content(2, serials.now()), ` false`)
+	old = serials.now()
+	serials.start(now.Add(-time.Hour))
+	typing.start(&serials)
 	want(content(2, old), `{"user_ids":[]} true`)
 }
 
 func TestTypingListIsBounded(t *testing.T) {
 	now := time.Now()
+	var serials memorySerials
+	serials.start(now)
 	var typing typingRooms
-	typing.start(now)
+	typing.start(&serials)
 	for i := range maxTypingUsers + 50 {
 		typing.set(1, matrix.UserID(fmt.Sprintf("@u%d:x", i)), now.Add(time.Minute), now)
 	}
