@@ -54,10 +54,10 @@ func (rm *room) vouch(user matrix.UserID) (matrix.UserID, error) {
 		return "", err
 	}
 	rule, allow, err := rules.JoinRule()
-	if err != nil || !rm.restricted(rule) {
+	if err != nil || !restricted(rm.head.Version, rule) {
 		return "", nil // the auth rules judge it
 	}
-	meets, err := rm.meetsCondition(user, allow)
+	meets, err := joinedAny(rm.tx, rm.tx.UserNum(user), allow)
 	if err != nil {
 		return "", err
 	}
@@ -68,16 +68,14 @@ func (rm *room) vouch(user matrix.UserID) (matrix.UserID, error) {
 }
 
 // restricted says whether a join rule lets members of other rooms in.
-func (rm *room) restricted(rule string) bool {
-	v := rm.head.Version
+func restricted(v *matrix.Version, rule string) bool {
 	return v.RestrictedJoins && rule == "restricted" || v.KnockRestricted && rule == "knock_restricted"
 }
 
-// meetsCondition says whether the user is joined to one of the rooms.
-func (rm *room) meetsCondition(user matrix.UserID, allow []matrix.RoomID) (bool, error) {
-	num := rm.tx.UserNum(user)
-	for _, id := range allow {
-		m, ok, err := rm.tx.LocalMembership(num, rm.tx.RoomNum(id))
+// joinedAny says whether a local user is joined to one of the rooms.
+func joinedAny(tx *store.Tx, user store.UserNum, rooms []matrix.RoomID) (bool, error) {
+	for _, id := range rooms {
+		m, ok, err := tx.LocalMembership(user, tx.RoomNum(id))
 		if err != nil {
 			return false, err
 		}

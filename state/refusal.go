@@ -25,6 +25,12 @@ var (
 	ErrDuplicateAnnotation = errors.New("duplicate annotation")
 	// ErrAliasInUse: the alias leads to a room already.
 	ErrAliasInUse = errors.New("alias in use")
+	// ErrUnknownAlias: the alias leads nowhere.
+	ErrUnknownAlias = errors.New("unknown alias")
+	// ErrBadAlias: the alias does not lead to the room that names it.
+	ErrBadAlias = errors.New("bad alias")
+	// ErrStale: a token of pages leads to where nothing is any more.
+	ErrStale = errors.New("stale token")
 	// ErrInviteBlocked: the user wants no invites.
 	ErrInviteBlocked = errors.New("invite blocked")
 	// ErrUnableToGrantJoin: the room is restricted and no user here may let people in.

@@ -98,6 +98,9 @@ func (rm *room) checkDraft(draft matrix.Draft) error {
 	if err := rm.requireMember(draft.Sender); err != nil {
 		return err
 	}
+	if err := rm.checkCanonicalAlias(draft); err != nil {
+		return err
+	}
 	return rm.checkRelation(draft)
 }
 

@@ -73,6 +73,20 @@ func (tx *Tx) PutSlot(room RoomNum, typ, stateKey string) (Slot, error) {
 	return s, tx.putStateCounter(room, c)
 }
 
+// Slots calls fn for each slot that a room has for an event type, by state key,
+// until fn returns false or an error. The slot may hold nothing now. Members are
+// not among them: walk a state for those.
+func (tx *Tx) Slots(room RoomNum, typ string, fn func(stateKey string, slot Slot) (bool, error)) error {
+	return tx.scan(bucketState, slotKey(room, 0, typ, ""), nil, func(key, v []byte) (bool, error) {
+		r := reader{b: v}
+		ordinal := r.uvarint()
+		if r.err != nil || ordinal > maxOrdinal {
+			return false, fmt.Errorf("slot %s of room %d: %w", typ, room, ErrDamaged)
+		}
+		return fn(string(key), slotAt(othersPart, uint32(ordinal)))
+	})
+}
+
 // slot reads the slot under a key; the flag in the key says of which kind it is.
 func (tx *Tx) slot(key []byte) (Slot, bool) {
 	r := reader{b: tx.get(bucketState, key)}

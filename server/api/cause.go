@@ -67,6 +67,9 @@ var refusals = []refusal{
 	{state.ErrInvalidRoomState, ErrInvalidRoomState},
 	{state.ErrDuplicateAnnotation, ErrDuplicateAnnotation},
 	{state.ErrAliasInUse, ErrRoomInUse},
+	{state.ErrUnknownAlias, ErrNotFound},
+	{state.ErrBadAlias, ErrBadAlias},
+	{state.ErrStale, ErrInvalidParam},
 	{state.ErrInviteBlocked, ErrInviteBlocked},
 	{state.ErrUnableToGrantJoin, ErrUnableToGrantJoin},
 }
