@@ -9,7 +9,6 @@ import (
 	"hearth/server/api"
 	"hearth/state"
 	"hearth/state/matrix"
-	"hearth/store"
 )
 
 // maxSmallBody bounds bodies that hold a few short fields.
@@ -80,19 +79,6 @@ func (s *Server) pathRoomOrAlias(r *http.Request) (matrix.RoomID, error) {
 		return "", api.InvalidParam("roomIdOrAlias", err)
 	}
 	return s.aliasRoom(alias)
-}
-
-// aliasRoom returns the room that an alias leads to, or M_NOT_FOUND.
-func (s *Server) aliasRoom(alias matrix.RoomAlias) (id matrix.RoomID, err error) {
-	err = s.store.View(func(tx *store.Tx) error {
-		room, _, err := tx.Alias(alias)
-		id = tx.RoomID(room)
-		return err
-	})
-	if err != nil {
-		return "", api.ErrNotFound.Because("The alias %s leads nowhere", alias)
-	}
-	return id, nil
 }
 
 // knockRoom answers POST /knock/{roomIDOrAlias}.

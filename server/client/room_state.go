@@ -26,70 +26,11 @@ func (s *Server) setRoomStateWithKey(w http.ResponseWriter, r *http.Request, who
 	}
 	key := r.PathValue("stateKey")
 	draft := matrix.Draft{Room: room, Sender: who.user, Type: r.PathValue("eventType"), StateKey: &key, Content: content}
-	if err := s.checkState(draft); err != nil {
-		return err
-	}
 	id, err := s.rooms.Send(r.Context(), store.TxnID{}, draft)
 	if err != nil {
 		return err
 	}
 	return api.WriteJSON(w, eventID{id})
-}
-
-// checkState refuses state that would be a lie: aliases that do not lead to the
-// room.
-//
-// Spec: CS room_state.yaml, M_BAD_ALIAS.
-func (s *Server) checkState(draft matrix.Draft) error {
-	if draft.Type != "m.room.canonical_alias" || *draft.StateKey != "" {
-		return nil
-	}
-	aliases, err := canonicalAliases(draft.Content)
-	if err != nil {
-		return err
-	}
-	return s.store.View(func(tx *store.Tx) error {
-		was, err := state.Current(tx, draft.Room, draft.Type, "")
-		if err != nil {
-			return err
-		}
-		known := make(map[string]bool)
-		if was != nil {
-			old, _ := canonicalAliases(was.Content) // what stands in the room may be anything
-			for _, alias := range old {
-				known[alias] = true
-			}
-		}
-		for _, text := range aliases {
-			if known[text] {
-				continue
-			}
-			alias, err := matrix.ParseRoomAlias(text)
-			if err != nil {
-				return api.InvalidParam("alias", err)
-			}
-			room, _, err := tx.Alias(alias)
-			if err != nil || tx.RoomID(room) != draft.Room {
-				return api.ErrBadAlias.Because("%s does not lead to this room", alias)
-			}
-		}
-		return nil
-	})
-}
-
-// canonicalAliases returns the aliases that an m.room.canonical_alias names.
-func canonicalAliases(content jsontext.Value) ([]string, error) {
-	var named struct {
-		Alias *string  `json:"alias"`
-		Other []string `json:"alt_aliases"`
-	}
-	if err := unmarshalLenient(content, &named); err != nil {
-		return nil, api.ErrBadJSON.Because("alias must be text, and alt_aliases a list of text")
-	}
-	if named.Alias != nil && *named.Alias != "" {
-		named.Other = append(named.Other, *named.Alias)
-	}
-	return named.Other, nil
 }
 
 // getRoomStateWithKey answers GET /rooms/{roomID}/state/{eventType}/{stateKey}:

@@ -1,0 +1,144 @@
+package client
+
+import (
+	"errors"
+	"net/http"
+
+	"hearth/server/api"
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// keeper is who asks, as one who changes how rooms are found.
+func (who session) keeper() state.Keeper {
+	return state.Keeper{User: who.user, Admin: who.admin}
+}
+
+// pathAlias reads the alias of a path.
+func pathAlias(r *http.Request) (matrix.RoomAlias, error) {
+	alias, err := matrix.ParseRoomAlias(r.PathValue("roomAlias"))
+	if err != nil {
+		return "", api.InvalidParam("roomAlias", err)
+	}
+	return alias, nil
+}
+
+// pathOwnAlias is pathAlias for what can be done with this server's aliases only.
+func (s *Server) pathOwnAlias(r *http.Request) (matrix.RoomAlias, error) {
+	alias, err := pathAlias(r)
+	if err == nil && alias.Server() != s.store.Server() {
+		err = api.ErrInvalidParam.Because("Only %s can change the alias %s", alias.Server(), alias)
+	}
+	return alias, err
+}
+
+// getRoomIdByAlias answers GET /directory/room/{roomAlias}: the room that an alias
+// leads to.
+//
+// Spec: CS Room aliases.
+func (s *Server) getRoomIdByAlias(w http.ResponseWriter, r *http.Request, _ session) error {
+	alias, err := pathAlias(r)
+	if err != nil {
+		return err
+	}
+	room, err := s.aliasRoom(alias)
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, struct {
+		Room    matrix.RoomID       `json:"room_id"`
+		Servers []matrix.ServerName `json:"servers"`
+	}{room, []matrix.ServerName{s.store.Server()}})
+}
+
+// aliasRoom returns the room that an alias leads to, or M_NOT_FOUND.
+func (s *Server) aliasRoom(alias matrix.RoomAlias) (matrix.RoomID, error) {
+	if alias.Server() != s.store.Server() {
+		return "", api.ErrNotFound.Because("%s cannot be asked where %s leads: this server does not federate", alias.Server(), alias)
+	}
+	return s.rooms.AliasRoom(alias)
+}
+
+// setRoomAlias answers PUT /directory/room/{roomAlias}: a member of a room gives it
+// one more alias.
+func (s *Server) setRoomAlias(w http.ResponseWriter, r *http.Request, who session) error {
+	alias, err := s.pathOwnAlias(r)
+	if err != nil {
+		return err
+	}
+	var req struct {
+		Room string `json:"room_id"`
+	}
+	if err := api.ReadJSON(r, maxSmallBody, &req); err != nil {
+		return err
+	}
+	if req.Room == "" {
+		return api.MissingParam("room_id")
+	}
+	room, err := matrix.ParseRoomID(req.Room)
+	if err != nil {
+		return api.InvalidParam("room_id", err)
+	}
+	if err := s.limits.Take(api.LimitSend, string(who.user)); err != nil {
+		return err
+	}
+	err = s.rooms.AddAlias(r.Context(), alias, room, who.keeper())
+	if errors.Is(err, store.ErrExists) {
+		return api.ErrUnknown.WithStatus(http.StatusConflict).Because("The alias %s leads to a room already", alias)
+	}
+	if err != nil {
+		return err
+	}
+	return api.WriteEmpty(w)
+}
+
+// deleteRoomAlias answers DELETE /directory/room/{roomAlias}.
+func (s *Server) deleteRoomAlias(w http.ResponseWriter, r *http.Request, who session) error {
+	alias, err := s.pathOwnAlias(r)
+	if err != nil {
+		return err
+	}
+	if err := s.limits.Take(api.LimitSend, string(who.user)); err != nil {
+		return err
+	}
+	if err := s.rooms.DeleteAlias(r.Context(), alias, who.keeper()); err != nil {
+		return err
+	}
+	return api.WriteEmpty(w)
+}
+
+// getLocalAliases answers GET /rooms/{roomID}/aliases for who is in the room, and
+// for everybody where it is world readable.
+func (s *Server) getLocalAliases(w http.ResponseWriter, r *http.Request, who session) error {
+	room, err := pathRoom(r)
+	if err != nil {
+		return err
+	}
+	var aliases []matrix.RoomAlias
+	err = s.store.View(func(tx *store.Tx) error {
+		num, head, err := state.Head(tx, room)
+		if err != nil {
+			return errNotMember
+		}
+		viewer, err := state.NewViewer(tx, num, who.user)
+		if err != nil {
+			return err
+		}
+		last, may, err := viewer.Reach(head)
+		if err != nil {
+			return err
+		}
+		if !may || last != 0 { // who has left reads what was then, not what is now
+			return errNotMember
+		}
+		aliases, err = tx.Aliases(num)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, struct {
+		Aliases []matrix.RoomAlias `json:"aliases"`
+	}{aliases})
+}
