@@ -1,6 +1,7 @@
 package client
 
 import (
+	"slices"
 	"strconv"
 
 	"hearth/state/matrix"
@@ -16,11 +17,7 @@ func (f *formatter) appendRelations(b []byte, ev *store.StoredEvent, depth int) 
 	if ev.IsState() || ev.RedactedBy != 0 || depth > maxBundleDepth {
 		return b, nil
 	}
-	var found gathered
-	err := f.tx.Relations(f.room, ev.ID, 0, func(rel store.Relation) (bool, error) {
-		found.add(rel, f.who.num)
-		return true, nil
-	})
+	found, err := f.gather(ev)
 	if err != nil || found.empty() {
 		return b, err
 	}
@@ -51,33 +48,40 @@ const maxBundleDepth = 1
 const (
 	maxEdits      = 100
 	maxReferences = 100
+	maxGathered   = 10_000 // children looked at
 )
 
-// gathered is the children of one event, by the type of relation.
+// gathered is the children of one event, by the type of relation, newest first.
 type gathered struct {
 	edits, references []store.EventNum
-	replies           int  // in the thread that begins at the event
-	participated      bool // the user sent one of them
+	thread            store.Thread
+	hidden            uint64 // replies in the thread that ignored users sent
 }
 
-func (g *gathered) add(rel store.Relation, user store.UserNum) {
-	switch rel.Type {
-	case "m.replace":
-		g.edits = newest(append(g.edits, rel.Child), maxEdits)
-	case "m.reference":
-		g.references = newest(append(g.references, rel.Child), maxReferences)
-	case "m.thread":
-		g.replies++
-		g.participated = g.participated || rel.Sender == user
+// gather looks at the children of an event.
+func (f *formatter) gather(ev *store.StoredEvent) (g gathered, err error) {
+	if g.thread, err = f.tx.Thread(f.room, ev.ID); err != nil {
+		return g, err
 	}
+	looked := 0
+	err = f.tx.RelationsBack(f.room, ev.ID, 0, func(rel store.Relation) (bool, error) {
+		looked++
+		switch {
+		case rel.Type == "m.replace" && len(g.edits) < maxEdits:
+			g.edits = append(g.edits, rel.Child)
+		case rel.Type == "m.reference" && len(g.references) < maxReferences:
+			g.references = append(g.references, rel.Child)
+		case rel.Type == "m.thread" && len(f.ignored) > 0 && f.ignored.has(f.tx.UserID(rel.Sender)):
+			g.hidden++
+		}
+		return looked < maxGathered, nil
+	})
+	return g, err
 }
 
 func (g *gathered) empty() bool {
-	return len(g.edits) == 0 && len(g.references) == 0 && g.replies == 0
+	return len(g.edits) == 0 && len(g.references) == 0 && g.thread.Replies == 0
 }
-
-// newest keeps the last n of a list.
-func newest(nums []store.EventNum, n int) []store.EventNum { return nums[max(0, len(nums)-n):] }
 
 // appendReplacement appends the newest valid edit of an event, whole.
 //
@@ -131,7 +135,7 @@ func later(a, b *store.StoredEvent) bool {
 //
 // Spec: CS Threading, Server behaviour.
 func (f *formatter) appendThread(b []byte, root *store.StoredEvent, g *gathered) ([]byte, error) {
-	if g.replies == 0 {
+	if g.thread.Replies <= g.hidden {
 		return b, nil
 	}
 	latest, err := f.newestReply(root)
@@ -143,9 +147,9 @@ func (f *formatter) appendThread(b []byte, root *store.StoredEvent, g *gathered)
 		return nil, err
 	}
 	b = append(b, `,"count":`...)
-	b = strconv.AppendInt(b, int64(g.replies), 10)
+	b = strconv.AppendUint(b, g.thread.Replies-g.hidden, 10)
 	b = append(b, `,"current_user_participated":`...)
-	return append(strconv.AppendBool(b, g.participated || root.SenderNum == f.who.num), '}'), nil
+	return append(strconv.AppendBool(b, f.participates(root, g.thread)), '}'), nil
 }
 
 // maxHiddenReplies bounds how many replies that the user does not get are passed
@@ -180,7 +184,7 @@ func (f *formatter) newestReply(root *store.StoredEvent) (latest *store.StoredEv
 // Spec: CS Reference relations.
 func (f *formatter) appendReferences(b []byte, nums []store.EventNum) ([]byte, error) {
 	var chunk []byte
-	for _, num := range nums {
+	for _, num := range slices.Backward(nums) {
 		ev, err := f.tx.Event(f.room, num)
 		if err != nil {
 			return nil, err
@@ -215,9 +219,11 @@ func related(tx *store.Tx, filter *RoomEventFilter, ev *store.StoredEvent) (bool
 		return true, nil
 	}
 	var err error
+	looked := 0
 	matched := filter.MatchRelated(func(yield func(matrix.UserID, string) bool) {
-		err = tx.Relations(ev.RoomNum, ev.ID, 0, func(rel store.Relation) (bool, error) {
-			return yield(tx.UserID(rel.Sender), rel.Type), nil
+		err = tx.RelationsBack(ev.RoomNum, ev.ID, 0, func(rel store.Relation) (bool, error) {
+			looked++
+			return yield(tx.UserID(rel.Sender), rel.Type) && looked < maxGathered, nil
 		})
 	})
 	return matched, err

@@ -220,21 +220,14 @@ func (p *pager) start() store.Position {
 
 // page formats what was read.
 func (p *pager) page() (historyPage, error) {
-	page := historyPage{Start: streamToken{pos: p.from}.String(), Chunk: make([]jsontext.Value, 0, len(p.events))}
+	page := historyPage{Start: streamToken{pos: p.from}.String()}
 	if p.goesOn() {
 		page.End = streamToken{pos: p.at}.String()
 	}
-	for _, ev := range p.events {
-		event, err := p.view.format.event(ev)
-		if err != nil {
-			return page, err
-		}
-		page.Chunk = append(page.Chunk, event)
-	}
-	if !p.req.filter.LazyLoadMembers {
-		return page, nil
-	}
 	var err error
+	if page.Chunk, err = p.view.format.events(p.events); err != nil || !p.req.filter.LazyLoadMembers {
+		return page, err
+	}
 	page.State, err = p.members()
 	return page, err
 }
@@ -252,11 +245,7 @@ func (p *pager) members() ([]jsontext.Value, error) {
 			continue
 		}
 		seen = append(seen, shown.Sender)
-		slot, ok := tx.Slot(p.view.num, "m.room.member", string(shown.Sender))
-		if !ok {
-			continue
-		}
-		num, err := tx.StateAt(p.view.num, p.view.state, slot)
+		num, err := memberAt(tx, p.view.num, p.view.state, shown.Sender)
 		if err != nil {
 			return nil, err
 		}

@@ -26,6 +26,7 @@ type relationsRequest struct {
 	relType string // "": all
 	typ     string // event type, "": all
 	recurse bool
+	depth   int // of recursion, as the answer names it; 0: it was not asked for
 }
 
 // relationsPage is a page of the events that relate to another.
@@ -80,6 +81,12 @@ func (s *Server) readRelations(r *http.Request, who session) (req relationsReque
 	}
 	req.relType, req.typ = r.PathValue("relType"), r.PathValue("eventType")
 	req.recurse, err = queryBool(q.Get("recurse"), "recurse")
+	switch {
+	case req.recurse:
+		req.depth = maxRecursion
+	case q.Has("recurse"):
+		req.depth = 1
+	}
 	return req, err
 }
 
@@ -94,32 +101,17 @@ func (s *Server) relationsPage(tx *store.Tx, req relationsRequest) (page relatio
 	if err := related.gather(); err != nil {
 		return page, fmt.Errorf("relations of %s: %w", req.parent, err)
 	}
-	if req.recurse {
-		page.RecursionDepth = maxRecursion
-	}
-	for _, ev := range related.events {
-		event, err := format.event(ev)
-		if err != nil {
-			return page, err
-		}
-		page.Chunk = append(page.Chunk, event)
+	page.RecursionDepth = req.depth
+	if page.Chunk, err = format.events(related.events); err != nil {
+		return page, err
 	}
 	if related.more {
-		page.NextBatch = req.behind(related.events[len(related.events)-1])
+		page.NextBatch = streamToken{pos: related.at}.String()
 	}
 	if req.from != nil {
 		page.PrevBatch = req.from.String()
 	}
 	return page, nil
-}
-
-// behind is the token behind an event in the direction of a page.
-func (req *messagesRequest) behind(ev *store.StoredEvent) string {
-	pos := ev.Num.Position()
-	if req.back {
-		pos--
-	}
-	return streamToken{pos: pos}.String()
 }
 
 // relatives collects the events that relate to one.
@@ -129,14 +121,16 @@ type relatives struct {
 	req    relationsRequest
 	format *formatter
 	events []*store.StoredEvent
-	size   int // of events, in bytes
+	size   int            // of events, in bytes
+	looked int            // how many were read
+	at     store.Position // behind the last of them, in the direction of the page
 	more   bool
 }
 
 // gather takes a page of them, in the order of the request.
 func (r *relatives) gather() error {
 	if !r.req.recurse {
-		return r.children(r.req.parent, r.take)
+		return r.children(r.take)
 	}
 	all, err := r.descendants()
 	if err != nil {
@@ -150,13 +144,17 @@ func (r *relatives) gather() error {
 	return nil
 }
 
-// children walks the events that relate to one directly, in the order of the
+// children walks the events that relate to the parent directly, in the order of the
 // request.
-func (r *relatives) children(parent matrix.EventID, fn func(store.Relation) (bool, error)) error {
-	if r.req.back {
-		return r.tx.RelationsBack(r.room, parent, 0, fn)
+func (r *relatives) children(fn func(store.Relation) (bool, error)) error {
+	var from store.EventNum
+	if r.req.from != nil {
+		from = store.EventNum(r.req.from.pos+1) << 1
 	}
-	return r.tx.Relations(r.room, parent, 0, fn)
+	if r.req.back {
+		return r.tx.RelationsBack(r.room, r.req.parent, from, fn)
+	}
+	return r.tx.Relations(r.room, r.req.parent, from, fn)
 }
 
 // descendants returns the events that relate to the parent over some hops, in
@@ -201,22 +199,25 @@ func (r *relatives) take(rel store.Relation) (bool, error) {
 	if r.req.beyond(pos) {
 		return false, nil
 	}
+	if len(r.events) >= r.req.limit || r.size >= maxPageBytes || r.looked >= maxLookedAt {
+		r.more = r.req.limit > 0 // who wants none gets no token to ask again
+		return false, nil
+	}
 	ev, err := r.tx.Event(r.room, rel.Child)
 	if err != nil {
 		return false, err
+	}
+	r.looked++
+	if r.at = pos; r.req.back {
+		r.at--
 	}
 	if r.req.typ != "" && ev.Type != r.req.typ {
 		return true, nil
 	}
 	sees, err := r.format.shows(ev)
-	if !sees || err != nil {
-		return true, err
+	if sees {
+		r.events = append(r.events, ev)
+		r.size += len(ev.JSON())
 	}
-	if len(r.events) == r.req.limit || r.size >= maxPageBytes {
-		r.more = len(r.events) > 0
-		return false, nil
-	}
-	r.events = append(r.events, ev)
-	r.size += len(ev.JSON())
-	return true, nil
+	return true, err
 }

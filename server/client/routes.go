@@ -156,6 +156,9 @@ var roomRoutes = []route{
 	{"GET /_matrix/client/v1/rooms/{roomID}/relations/{eventID}", device, (*Server).getRelatingEvents},
 	{"GET /_matrix/client/v1/rooms/{roomID}/relations/{eventID}/{relType}", device, (*Server).getRelatingEventsWithRelType},
 	{"GET /_matrix/client/v1/rooms/{roomID}/relations/{eventID}/{relType}/{eventType}", device, (*Server).getRelatingEventsWithRelTypeAndEventType},
+	{"GET /_matrix/client/v3/rooms/{roomID}/context/{eventID}", device, (*Server).getEventContext},
+	{"GET /_matrix/client/v1/rooms/{roomID}/threads", device, (*Server).getThreadRoots},
+	{"GET /_matrix/client/v1/rooms/{roomID}/timestamp_to_event", device, (*Server).getEventByTimestamp},
 	{"GET /_matrix/client/v3/rooms/{roomID}/members", device, (*Server).getMembersByRoom},
 	{"GET /_matrix/client/v3/rooms/{roomID}/joined_members", device, (*Server).getJoinedMembersByRoom},
 }
