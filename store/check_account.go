@@ -117,9 +117,6 @@ func checkProfiles(c *checker) error {
 			c.faultf("filter %x of user %d is no JSON", rest, num)
 		}
 	})
-}
-
-// checkDeviceLists holds the index of changed device lists to the newest change
 	if err != nil {
 		return err
 	}
@@ -128,6 +125,9 @@ func checkProfiles(c *checker) error {
 			c.faultf("%v", err)
 		}
 	})
+}
+
+// checkDeviceLists holds the index of changed device lists to the newest change
 // of each.
 func checkDeviceLists(c *checker) error {
 	err := c.eachOf(bucketUser, userDevicesLatest, func(num uint32, _, value []byte) {
