@@ -16,7 +16,7 @@ type Join struct {
 	Room             matrix.RoomID
 	User             matrix.UserID
 	Reason           string
-	ThirdPartyInvite jsontext.Value // proof of an invite by address, an object or nothing
+	ThirdPartyInvite jsontext.Value // proof of an invite by address, {"signed": …}, or nothing
 
 	// Extra is what else the member event shall say. Of the keys that member
 	// events have by the specification none is taken from here.
@@ -24,19 +24,26 @@ type Join struct {
 }
 
 // Join joins a local user to a room that this server knows. A user who is in
-// it stays in it. In a restricted room a local member with the power to invite
-// vouches for who meets a condition; who meets none is ErrForbidden, and where
-// nobody here may vouch it is ErrUnableToGrantJoin. Spec: CS Joining rooms,
-// Restricted rooms.
+// it stays in it. A proof of an invite by address becomes an invite first. In a
+// restricted room a local member with the power to invite vouches for who meets a
+// condition; who meets none is ErrForbidden, and where nobody here may vouch it is
+// ErrUnableToGrantJoin. Spec: CS Joining rooms, Restricted rooms, Third-party
+// invites.
 func (r *Rooms) Join(ctx context.Context, j Join) error {
 	return r.change(ctx, j.Room, func(rm *room) error {
 		was, err := rm.membership(j.User)
 		if err != nil || was == matrix.Join {
 			return err
 		}
-		content := memberContent{Membership: matrix.Join, Reason: j.Reason, ThirdPartyInvite: j.ThirdPartyInvite}
+		if j.ThirdPartyInvite != nil {
+			if err := rm.redeem(j.User, j.ThirdPartyInvite); err != nil {
+				return err
+			}
+			was = matrix.Invite
+		}
+		content := memberContent{Membership: matrix.Join, Reason: j.Reason}
 		content.extend(j.Extra)
-		if was != matrix.Invite {
+		if was != matrix.Invite && was != matrix.Ban { // a ban is the auth rules' to tell
 			if content.AuthorisedVia, err = rm.vouch(j.User); err != nil {
 				return err
 			}

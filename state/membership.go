@@ -179,14 +179,19 @@ func BlocksInvites(tx *store.Tx, user store.UserNum) (bool, error) {
 	return json.Unmarshal(data.Content, &config) == nil && string(config.Action) == `"block"`, nil
 }
 
-// addMember adds a member event; joins, knocks and invites carry the target's
-// profile where it is known here.
+// addMember adds a member event, unless it is an invite to a user who wants none.
 func (rm *room) addMember(sender, target matrix.UserID, content memberContent) (*store.StoredEvent, error) {
 	if content.Membership == matrix.Invite {
 		if err := rm.checkBlocking(target); err != nil {
 			return nil, err
 		}
 	}
+	return rm.writeMember(sender, target, content)
+}
+
+// writeMember adds a member event; joins, knocks and invites carry the target's
+// profile where it is known here.
+func (rm *room) writeMember(sender, target matrix.UserID, content memberContent) (*store.StoredEvent, error) {
 	switch content.Membership {
 	case matrix.Join, matrix.Invite, matrix.Knock:
 		if rm.rooms.isLocal(target) {

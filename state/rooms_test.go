@@ -396,58 +396,6 @@ func TestReach(t *testing.T) {
 	want(carol, "true 0")
 }
 
-func TestRestrictedJoin(t *testing.T) {
-	h := newHouse(t)
-	club := h.create(Creation{Creator: alice, Preset: PresetPublic})
-	rule := fmt.Sprintf(`{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":%q}]}`, club)
-	room := h.create(Creation{Creator: alice, Preset: PresetPrivate, Initial: []InitialEvent{{Type: "m.room.join_rules", Content: []byte(rule)}}})
-	if err := h.join(room, bob); !errors.Is(err, ErrForbidden) {
-		t.Errorf("join from outside the club: %v", err)
-	}
-	h.must(h.join(club, bob))
-	h.must(h.join(room, bob))
-	if _, err := h.set(room, alice, "m.room.power_levels", "", `{"invite":100}`); err != nil {
-		t.Fatal(err)
-	}
-	h.must(h.join(club, carol))
-	h.must(h.join(room, carol))
-}
-
-func TestHistoryVisibility(t *testing.T) {
-	// What bob sees of a message that was sent before he was invited, while he
-	// was, while he was in, and after he left.
-	for visibility, want := range map[string][4]bool{
-		"world_readable": {true, true, true, true},
-		"shared":         {true, true, true, false},
-		"invited":        {false, true, true, false},
-		"joined":         {false, false, true, false},
-		"nonsense":       {true, true, true, false},
-	} {
-		t.Run(visibility, func(t *testing.T) {
-			h := newHouse(t)
-			room := h.create(Creation{Creator: alice, Preset: PresetPrivate})
-			_, err := h.set(room, alice, "m.room.history_visibility", "", fmt.Sprintf(`{"history_visibility":%q}`, visibility))
-			h.must(err)
-			var ids [4]matrix.EventID
-			ids[0] = h.send(room, alice, "m.room.message", `{"body":"0"}`)
-			h.must(h.change(room, alice, bob, matrix.Invite))
-			ids[1] = h.send(room, alice, "m.room.message", `{"body":"1"}`)
-			h.must(h.join(room, bob))
-			ids[2] = h.send(room, alice, "m.room.message", `{"body":"2"}`)
-			h.must(h.rooms.Leave(context.Background(), room, bob, ""))
-			ids[3] = h.send(room, alice, "m.room.message", `{"body":"3"}`)
-			for i, id := range ids {
-				if got := h.sees(bob, id); got != want[i] {
-					t.Errorf("bob sees message %d: %v, want %v", i, got, want[i])
-				}
-				if visibility != "world_readable" && h.sees(carol, id) {
-					t.Errorf("a stranger sees message %d", i)
-				}
-			}
-		})
-	}
-}
-
 func TestRedaction(t *testing.T) {
 	for _, version := range []string{"1", "3", "10", "11", "12"} {
 		t.Run(version, func(t *testing.T) {

@@ -1,0 +1,135 @@
+package state
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state/auth"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// identity is an identity server with a key, and the room's offer of its key.
+var identity = matrix.SigningKey{ID: "ed25519:0", Private: ed25519.NewKeyFromSeed([]byte(strings.Repeat("i", 32)))}
+
+func offer(key matrix.SigningKey) string {
+	public := base64.RawStdEncoding.EncodeToString(key.Private.Public().(ed25519.PublicKey))
+	return fmt.Sprintf(`{"display_name":"b...@e...","key_validity_url":"https://id.example/valid","public_key":%q,"public_keys":[{"public_key":%q}]}`, public, public)
+}
+
+// proof is what an identity server says of whose an address is.
+func (h *house) proof(key matrix.SigningKey, user matrix.UserID, token string) jsontext.Value {
+	h.Helper()
+	signed, err := matrix.SignJSON(fmt.Appendf(nil, `{"mxid":%q,"sender":%q,"token":%q}`, user, alice, token), "id.example", key)
+	h.must(err)
+	return fmt.Appendf(nil, `{"signed":%s}`, signed)
+}
+
+// redeem joins a user by a proof.
+func (h *house) redeem(room matrix.RoomID, user matrix.UserID, proof jsontext.Value) error {
+	return h.rooms.Join(context.Background(), Join{Room: room, User: user, ThirdPartyInvite: proof})
+}
+
+// An invite by address in every version: it is redeemed by who the identity server
+// says, once as often as it stands in the room, and by nobody else. What is refused
+// leaves nothing behind.
+func TestThirdPartyInvite(t *testing.T) {
+	other := matrix.SigningKey{ID: "ed25519:0", Private: ed25519.NewKeyFromSeed([]byte(strings.Repeat("o", 32)))}
+	for _, v := range matrix.Versions() {
+		t.Run(v.ID, func(t *testing.T) {
+			h := newHouse(t)
+			room := h.create(Creation{Creator: alice, Preset: PresetPrivate, Version: v.ID})
+			set := func(token, content string) {
+				t.Helper()
+				_, err := h.set(room, alice, "m.room.third_party_invite", token, content)
+				h.must(err)
+			}
+			set("token", offer(identity))
+			before := h.store.Position()
+			for _, tt := range []struct {
+				what  string
+				proof jsontext.Value
+				want  error
+			}{
+				{"no proof", nil, auth.JoinRefused},
+				{"a proof by another", h.proof(other, bob, "token"), auth.ThirdPartyBadSignature},
+				{"a proof for another", h.proof(identity, carol, "token"), auth.ThirdPartyOtherUser},
+				{"a proof of another invite", h.proof(identity, bob, "tokens"), ErrForbidden},
+				{"an unsigned proof", fmt.Appendf(nil, `{"signed":{"mxid":%q,"token":"token"}}`, bob), auth.ThirdPartyBadSignature},
+				{"a proof without a user", []byte(`{"signed":{"token":"token"}}`), auth.ThirdPartyNoToken},
+				{"a proof without a token", fmt.Appendf(nil, `{"signed":{"mxid":%q}}`, bob), ErrForbidden},
+				{"a proof of no form", []byte(`{"signed":"token"}`), ErrBadEvent},
+				{"an empty proof", []byte(`{}`), ErrBadEvent},
+			} {
+				h.wantReason(tt.what, h.redeem(room, bob, tt.proof), tt.want)
+			}
+			if h.store.Position() != before {
+				t.Error("a refused proof left something behind")
+			}
+
+			h.must(h.store.Update(context.Background(), func(tx *store.Tx) error { // who brings a proof wants the invite
+				num, err := tx.PutUserNum(bob)
+				if err != nil {
+					return err
+				}
+				return tx.PutAccountData(num, store.AccountData{Type: "m.invite_permission_config", Content: []byte(`{"default_action":"block"}`)})
+			}))
+			h.must(h.redeem(room, bob, h.proof(identity, bob, "token")))
+			h.wantMember(room, bob, matrix.Join)
+			events := h.all(room)
+			invite, join := events[len(events)-2], memberOf(h, events[len(events)-1])
+			content := string(memberOf(h, invite).ThirdPartyInvite)
+			if invite.Sender != alice || *invite.StateKey != string(bob) || h.field(content, "display_name") != `"b...@e..."` || h.field(content, "signed", "token") != `"token"` {
+				t.Errorf("the invite is by %s: %s", invite.Sender, invite.Content)
+			}
+			if join.Membership != matrix.Join || join.ThirdPartyInvite != nil {
+				t.Errorf("the join says %s", events[len(events)-1].Content)
+			}
+
+			h.must(h.change(room, alice, bob, matrix.Ban))
+			h.wantReason("a proof of who is banned", h.redeem(room, bob, h.proof(identity, bob, "token")), auth.ThirdPartyBanned)
+			set("token", `{}`)
+			h.wantReason("a proof for a revoked invite", h.redeem(room, carol, h.proof(identity, carol, "token")), auth.ThirdPartyBadSignature)
+			set("second", offer(identity))
+			h.must(h.rooms.Leave(context.Background(), room, alice, ""))
+			h.must(h.redeem(room, carol, h.proof(identity, carol, "second"))) // though the inviter has left
+			h.wantMember(room, carol, matrix.Join)
+		})
+	}
+}
+
+// A proof is an invite under every rule that takes one: nobody need vouch.
+func TestThirdPartyInviteToRestrictedRoom(t *testing.T) {
+	for _, v := range matrix.Versions() {
+		if !v.RestrictedJoins {
+			continue
+		}
+		h := newHouse(t)
+		room := h.ruled(v.ID, club("restricted"))
+		_, err := h.set(room, alice, "m.room.third_party_invite", "token", offer(identity))
+		h.must(err)
+		h.must(h.redeem(room, bob, h.proof(identity, bob, "token")))
+		if via := h.via(room, bob); via != "" {
+			t.Errorf("version %s: bob was let in by %s", v.ID, via)
+		}
+	}
+}
+
+// Only who may invite invites by address.
+func TestThirdPartyInviteLevel(t *testing.T) {
+	h := newHouse(t)
+	for _, v := range matrix.Versions() {
+		room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: v.ID, PowerOverride: []byte(`{"invite":50}`)})
+		h.must(h.join(room, bob))
+		_, err := h.set(room, bob, "m.room.third_party_invite", "token", offer(identity))
+		h.wantReason("version "+v.ID, err, auth.ThirdPartyInviteLevel)
+		_, err = h.set(room, alice, "m.room.third_party_invite", "token", offer(identity))
+		h.wantReason("version "+v.ID, err, nil)
+	}
+}
