@@ -34,13 +34,15 @@ export class Account {
     this.userID = made.user_id;
   }
 
-  // login makes a new device and returns the answer of the server.
-  login(deviceName, password = this.password) {
+  // login makes a new device and returns the answer of the server. More may hold
+  // further members of the request.
+  login(deviceName, more = {}) {
     return this.client.loginRequest({
       type: "m.login.password",
       identifier: { type: "m.id.user", user: this.localpart },
-      password,
+      password: this.password,
       initial_device_display_name: deviceName,
+      ...more,
     });
   }
 

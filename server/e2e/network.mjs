@@ -49,6 +49,12 @@ export class Network {
     return counts.filter((count) => count?.notification_count !== undefined).at(-1)?.notification_count;
   }
 
+  // unreadThread is the same for a thread; one that is not listed is read.
+  unreadThread(roomID, root) {
+    const counted = this.joined(roomID).filter((room) => room.unread_notifications);
+    return counted.at(-1)?.unread_thread_notifications?.[root]?.notification_count ?? 0;
+  }
+
   fetch = async (resource, init = {}) => {
     const url = new URL(resource);
     const method = init.method ?? "GET";

@@ -12,8 +12,11 @@ import { setTimeout } from "node:timers/promises";
 
 import * as chat from "./chat.mjs";
 import { openLog } from "./log.mjs";
+import * as people from "./people.mjs";
+import * as rooms from "./rooms.mjs";
 import { openServer } from "./server.mjs";
 import { Tale } from "./tale.mjs";
+import { talkInThread } from "./thread.mjs";
 import * as trust from "./trust.mjs";
 
 const chapterLimit = 90_000; // ms
@@ -59,6 +62,14 @@ chapter("Alice edits", chat.edit);
 chapter("the server is restarted", restart, () => tale.server.canRestart);
 chapter("Alice redacts", chat.redact);
 chapter("Alice shares an encrypted file", chat.attach);
+chapter("they answer in a thread", talkInThread);
+chapter("Alice builds a space", rooms.buildSpace);
+chapter("Alice upgrades a room", rooms.upgrade);
+chapter("Carol moves in, with tokens that are refreshed", people.moveIn);
+chapter("Carol knocks", rooms.knock);
+chapter("Bob changes his profile", people.changeProfiles);
+chapter("Alice sees who is there", people.appear);
+chapter("Bob ignores Carol", people.ignore);
 chapter("the server is killed", crash, () => tale.server.canBeKilled);
 chapter("Alice recovers everything on a third device", trust.recover);
 chapter("Alice removes two devices", trust.removeDevices);

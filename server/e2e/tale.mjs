@@ -11,12 +11,15 @@ export class Tale {
   alice2; // Device
   alice3; // Device
   bob1; // Device
+  carol; // Account
+  carol1; // Device
   room; // ID of the encrypted room
+  garden; // ID of a public room
   recoveryKey; // as it is shown to Alice
   #said = []; // { id, body } of the texts that stand, in the order of the room
 
   get devices() {
-    return [this.alice1, this.alice2, this.alice3, this.bob1].filter(Boolean);
+    return [this.alice1, this.alice2, this.alice3, this.bob1, this.carol1].filter(Boolean);
   }
 
   // says lets a device send a text into the room and looks at what the server
@@ -65,7 +68,7 @@ export class Tale {
       assert.deepEqual(device.network.faults, [], `${device.name}: faults`);
       assertDeliveredOnce(device, this.room);
     }
-    for (const account of [this.alice, this.bob].filter(Boolean)) {
+    for (const account of [this.alice, this.bob, this.carol].filter(Boolean)) {
       assert.deepEqual(account.network.faults, [], `${account.localpart}: faults`);
     }
   }

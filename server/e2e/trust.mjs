@@ -19,7 +19,7 @@ export async function register(tale) {
   await tale.alice.register();
   await tale.bob.register();
   await refused(tale.alice.register(), 400, "M_USER_IN_USE");
-  await refused(tale.alice.login("thief", "a guess"), 403, "M_FORBIDDEN");
+  await refused(tale.alice.login("thief", { password: "a guess" }), 403, "M_FORBIDDEN");
 }
 
 // login gives each user a first device.
