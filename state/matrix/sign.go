@@ -119,10 +119,11 @@ func (e *Event) Signatures() (map[ServerName][]string, error) {
 
 // RequiredSigners lists the servers without whose signatures the event is not
 // accepted: that of the sender; in versions 1 and 2 that of the event's ID; from 8
-// on that of the user who authorised a restricted join. A third-party invite needs
-// none of its sender, as the invite's own signature is what the authorization rules
-// check. Specification: server-server API, "Validating hashes and signatures on
-// received events".
+// on that of the user who authorised a restricted join, wherever a member event
+// names one. A third-party invite needs none of its sender, as the invite's own
+// signature is what the authorization rules check. Specification: server-server API,
+// "Validating hashes and signatures on received events"; rooms, rule 4.2.1 of
+// versions 8 to 11 and 5.2.1 of version 12.
 func (e *Event) RequiredSigners() []ServerName {
 	var member MemberContent
 	if e.Type == "m.room.member" {

@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
@@ -162,37 +163,58 @@ func TestEventSignatures(t *testing.T) {
 	}
 }
 
+// Who must have signed what, in each version: S is the sender's server, I that of the
+// event's ID, A that of the user who authorised the join.
+//
+// "For room versions 3 and later, unless the event is a 3rd party invite, only the
+// signature(s) from the originating server are required for verification. Room
+// versions 1 and 2 also require that a signature is present from the domain in the
+// `event_id`." (Server-server API, "Validating hashes and signatures on received
+// events".) "If `content` has a `join_authorised_via_users_server` key: If the event is
+// not validly signed by the homeserver of the user ID denoted by the key, reject."
+// (Rule 4.2 of versions 8 to 11 and 5.2 of 12, whatever the membership.)
 func TestRequiredSigners(t *testing.T) {
+	const via = `"join_authorised_via_users_server":"@bob:there.org"`
+	names := map[ServerName]string{"example.org": "S", "ids.org": "I", "there.org": "A"}
 	target, sender := "@target:there.org", "@alice:example.org"
 	for _, tt := range []struct {
-		name, version string
-		draft         Draft
-		want          []ServerName
+		name, typ string
+		stateKey  *string
+		content   string
+		want      string // versions 1 to 12
 	}{
-		{"message", "12", Draft{Type: "m.room.message"}, []ServerName{"example.org"}},
-		{"message", "2", Draft{Type: "m.room.message"}, []ServerName{"example.org", "ids.org"}},
-		{"invite", "12", Draft{Type: "m.room.member", StateKey: &target, Content: []byte(`{"membership":"invite"}`)}, []ServerName{"example.org"}},
-		{"third-party invite", "11", Draft{Type: "m.room.member", StateKey: &target,
-			Content: []byte(`{"membership":"invite","third_party_invite":{}}`)}, nil},
-		{"third-party invite", "1", Draft{Type: "m.room.member", StateKey: &target,
-			Content: []byte(`{"membership":"invite","third_party_invite":{}}`)}, []ServerName{"ids.org"}},
-		{"restricted join", "8", Draft{Type: "m.room.member", StateKey: &sender,
-			Content: []byte(`{"membership":"join","join_authorised_via_users_server":"@bob:there.org"}`)}, []ServerName{"example.org", "there.org"}},
-		{"own restricted join", "8", Draft{Type: "m.room.member", StateKey: &sender,
-			Content: []byte(`{"membership":"join","join_authorised_via_users_server":"@bob:example.org"}`)}, []ServerName{"example.org"}},
-		{"join before restricted", "7", Draft{Type: "m.room.member", StateKey: &sender,
-			Content: []byte(`{"membership":"join","join_authorised_via_users_server":"@bob:there.org"}`)}, []ServerName{"example.org"}},
+		{"message", "m.room.message", nil, `{}`, "SI SI S S S S S S S S S S"},
+		{"state", "m.room.name", new(string), `{}`, "SI SI S S S S S S S S S S"},
+		{"what only looks like a member event", "m.x", &target, `{"membership":"invite","third_party_invite":{},` + via + `}`, "SI SI S S S S S S S S S S"},
+		{"join", "m.room.member", &sender, `{"membership":"join"}`, "SI SI S S S S S S S S S S"},
+		{"invite", "m.room.member", &target, `{"membership":"invite"}`, "SI SI S S S S S S S S S S"},
+		{"third-party invite", "m.room.member", &target, `{"membership":"invite","third_party_invite":{"signed":{}}}`, "I I - - - - - - - - - -"},
+		{"third-party invite of no form, which the rules refuse", "m.room.member", &target, `{"membership":"invite","third_party_invite":null}`, "I I - - - - - - - - - -"},
+		{"third-party invite in a join", "m.room.member", &sender, `{"membership":"join","third_party_invite":{"signed":{}}}`, "SI SI S S S S S S S S S S"},
+		{"third-party invite in a ban", "m.room.member", &target, `{"membership":"ban","third_party_invite":{"signed":{}}}`, "SI SI S S S S S S S S S S"},
+		{"restricted join", "m.room.member", &sender, `{"membership":"join",` + via + `}`, "SI SI S S S S S SA SA SA SA SA"},
+		{"restricted join by a user of one's own server", "m.room.member", &sender,
+			`{"membership":"join","join_authorised_via_users_server":"@bob:example.org"}`, "SI SI S S S S S S S S S S"},
+		{"restricted join by nobody, which the rules refuse", "m.room.member", &sender,
+			`{"membership":"join","join_authorised_via_users_server":7}`, "SI SI S S S S S S S S S S"},
+		{"leave that says who authorised the join", "m.room.member", &sender, `{"membership":"leave",` + via + `}`, "SI SI S S S S S SA SA SA SA SA"},
+		{"third-party invite with both", "m.room.member", &target, `{"membership":"invite","third_party_invite":{},` + via + `}`, "I I - - - - - A A A A A"},
 	} {
-		if tt.draft.Content == nil {
-			tt.draft.Content = []byte(`{}`)
+		var got []string
+		for _, v := range Versions() {
+			draft := Draft{Room: "!room:example.org", Sender: UserID(sender), Type: tt.typ, StateKey: tt.stateKey, Content: []byte(tt.content)}
+			e, err := draft.Build(v, Placing{}, "ids.org", vectorKey(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			signers := ""
+			for _, server := range e.RequiredSigners() {
+				signers += names[server]
+			}
+			got = append(got, cmp.Or(signers, "-"))
 		}
-		tt.draft.Sender, tt.draft.Room = UserID(sender), "!room:example.org"
-		e, err := tt.draft.Build(version(t, tt.version), Placing{}, "ids.org", vectorKey(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := e.RequiredSigners(); !slices.Equal(got, tt.want) {
-			t.Errorf("%s in version %s: %v, want %v", tt.name, tt.version, got, tt.want)
+		if s := strings.Join(got, " "); s != tt.want {
+			t.Errorf("%s needs %s, want %s", tt.name, s, tt.want)
 		}
 	}
 }
