@@ -18,6 +18,8 @@ import (
 	"hearth/server/api"
 	"hearth/server/client"
 	"hearth/server/media"
+	"hearth/server/push"
+	"hearth/server/remote"
 	"hearth/store"
 )
 
@@ -34,6 +36,7 @@ type Server struct {
 	owner     *owner
 	media     *media.Repository
 	client    *client.Server
+	push      *push.Gateway
 	router    *api.Router
 	admin     *admin
 	listeners []net.Listener
@@ -69,6 +72,8 @@ func (s *Server) open() (err error) {
 		limits = api.NewLimiter()
 	}
 	s.media = media.New(s.store, media.Config{Budget: newBudget(s.config.Memory).take, Log: s.log})
+	dialer := remote.NewDialer(s.config.AllowPrivateNetworks == On)
+	s.push = push.NewGateway(s.store, dialer.Client(remote.ClientConfig{Timeout: push.SendTimeout}), s.log)
 	s.client = client.New(s.store, rooms, s.clientConfig(limits))
 	s.owner = &owner{s.store, rooms, s.client, client.NewPasswords(s.config.PasswordCost), time.Now}
 	routes := append(s.client.Routes(), api.Route{Pattern: "GET " + healthPath, Handle: s.health})
@@ -94,14 +99,15 @@ func (s *Server) clientConfig(limits *api.Limiter) client.Config {
 		PresenceOff:   client.PresenceOff,
 	}
 	return client.Config{
-		Registration: registration[s.config.Registration],
-		Presence:     presence[s.config.Presence],
-		SharedSecret: string(s.config.RegistrationSharedSecret),
-		PasswordCost: s.config.PasswordCost,
-		Media:        s.media,
-		LegacyMedia:  s.config.LegacyMedia == On,
-		Limits:       limits,
-		Log:          s.log,
+		Registration:    registration[s.config.Registration],
+		Presence:        presence[s.config.Presence],
+		SharedSecret:    string(s.config.RegistrationSharedSecret),
+		PasswordCost:    s.config.PasswordCost,
+		Media:           s.media,
+		LegacyMedia:     s.config.LegacyMedia == On,
+		PrivateNetworks: s.config.AllowPrivateNetworks == On,
+		Limits:          limits,
+		Log:             s.log,
 	}
 }
 
@@ -184,6 +190,9 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.owner.rooms.Run(ctx) })
 	g.Go(func() error { return s.client.Run(ctx) })
 	g.Go(func() error { return s.media.Run(ctx) })
+	g.Go(func() error {
+		return s.push.Run(ctx, push.Sources{Notices: s.client.Notices, Unread: s.client.UnreadCount})
+	})
 	g.Go(func() error { return s.admin.run(ctx) })
 	g.Go(func() error { return newIdle().run(ctx) })
 	for _, l := range s.listeners {

@@ -14,6 +14,7 @@ package client
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -37,13 +38,16 @@ type Server struct {
 	media     *media.Repository
 	stages    stageSessions // user-interactive authentication under way
 	nonces    nonces        // of registration by shared secret
+	notices   notices       // of the server to its users
+	guests    guests        // who is a guest
 	sightings sightings     // devices seen since they were last written
 	lazy      lazyMembers   // who has been given which members
-	typing    typingRooms   // who is typing
-	sending   sending       // whose events are on their way
 	serials   memorySerials // of changes in memory alone: the next two
-	unreads   unreads       // what users have not read
+	typing    typingRooms   // who is typing
 	presences presences     // who is there
+	sending   sending       // whose events are on their way
+	unreads   unreads       // what users have not read
+	searching sync.Mutex    // held by the one search at a time
 }
 
 // Registration says who may make an account over the client API.
@@ -73,16 +77,19 @@ type Config struct {
 	// Media keeps files, and whoever made it runs it. If nil, New makes one that
 	// nobody runs.
 	Media *media.Repository
+	// PrivateNetworks lets pushers use plain HTTP, as push gateways may be in the
+	// owner's own network then.
+	PrivateNetworks bool
 	// LegacyMedia gives files to whoever knows their URI, without a token.
 	LegacyMedia bool
-	// Limits counts requests. If nil, nothing is limited.
-	Limits *api.Limiter
 	// Presence says whose presence users see.
 	Presence PresenceMode
 	// OnPresence is told of each change of a local user's presence, and now and
 	// then that it lasts: for other servers. It must not block. If nil, nobody is
 	// told; with another mode than PresenceOn it is not called.
 	OnPresence func(Presence)
+	// Limits counts requests. If nil, nothing is limited.
+	Limits *api.Limiter
 	// Log takes what goes wrong. If nil, nothing is logged.
 	Log *slog.Logger
 }

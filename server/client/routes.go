@@ -159,6 +159,7 @@ var roomRoutes = []route{
 	{"GET /_matrix/client/v3/rooms/{roomID}/context/{eventID}", device, (*Server).getEventContext},
 	{"GET /_matrix/client/v1/rooms/{roomID}/threads", device, (*Server).getThreadRoots},
 	{"GET /_matrix/client/v1/rooms/{roomID}/timestamp_to_event", device, (*Server).getEventByTimestamp},
+	{"POST /_matrix/client/v3/search", device, (*Server).search},
 	{"GET /_matrix/client/v3/rooms/{roomID}/members", device, (*Server).getMembersByRoom},
 	{"GET /_matrix/client/v3/rooms/{roomID}/joined_members", device, (*Server).getJoinedMembersByRoom},
 }
@@ -200,6 +201,9 @@ var dataRoutes = []route{
 	{"POST /_matrix/client/v3/user_directory/search", device, (*Server).searchUserDirectory},
 
 	{"GET /_matrix/client/v3/pushrules", device, (*Server).getPushRules},
+	{"GET /_matrix/client/v3/pushers", device, (*Server).getPushers},
+	{"POST /_matrix/client/v3/pushers/set", device, (*Server).postPusher},
+	{"GET /_matrix/client/v3/notifications", device, (*Server).getNotifications},
 	{"GET /_matrix/client/v3/pushrules/", device, (*Server).getPushRules},
 	{"GET /_matrix/client/v3/pushrules/global", device, (*Server).getPushRulesGlobal},
 	{"GET /_matrix/client/v3/pushrules/global/", device, (*Server).getPushRulesGlobal},

@@ -334,8 +334,17 @@ const usualNotifyLevel = 50
 
 // notifies says what the rules make of an event.
 func (j *judge) notifies(ev *store.StoredEvent) (notify, highlight bool) {
-	if ev.RedactedBy != 0 || j.ignored.hides(ev.Event) {
+	rule := j.rule(ev)
+	if rule == nil {
 		return false, false
+	}
+	return rule.Notifies()
+}
+
+// rule returns the rule that decides about an event, nil for none.
+func (j *judge) rule(ev *store.StoredEvent) *push.Rule {
+	if ev.RedactedBy != 0 || j.ignored.hides(ev.Event) {
+		return nil
 	}
 	j.context.MayNotify = func(key string) bool {
 		need, given := j.levels.Notifications[key]
@@ -344,11 +353,7 @@ func (j *judge) notifies(ev *store.StoredEvent) (notify, highlight bool) {
 		}
 		return auth.UserPower(j.create, j.event, ev.Sender) >= need
 	}
-	rule := j.rules.Match(ev.Event, &j.context)
-	if rule == nil {
-		return false, false
-	}
-	return rule.Notifies()
+	return j.rules.Match(ev.Event, &j.context)
 }
 
 // runUnread writes checkpoints now and then, and when ctx ends.
