@@ -112,7 +112,7 @@ type notificationList struct {
 
 // notifiedRoom is what is needed for the events of one room.
 type notifiedRoom struct {
-	notices *notices // nil: nothing there concerns the user
+	notices *pushNotices // nil: nothing there concerns the user
 	format  *formatter
 }
 
@@ -165,7 +165,7 @@ func (l *notificationList) room(num store.RoomNum) (*notifiedRoom, error) {
 	room := new(notifiedRoom)
 	l.rooms[num] = room
 	var err error
-	if room.notices, err = newNotices(l.tx, l.who, num); room.notices == nil || err != nil {
+	if room.notices, err = newPushNotices(l.tx, l.who, num); room.notices == nil || err != nil {
 		return room, err
 	}
 	if room.format, err = l.s.formatter(l.tx, num, l.who); err != nil {

@@ -12,15 +12,15 @@ import (
 // sender of push notifications, see [push.Sources]. It is good within one View, and
 // nil where nothing in the room concerns the user.
 func (s *Server) Notices(tx *store.Tx, user store.UserNum, room store.RoomNum) (func(*store.StoredEvent) (push.Notice, error), error) {
-	n, err := newNotices(tx, session{user: tx.UserID(user), num: user}, room)
+	n, err := newPushNotices(tx, session{user: tx.UserID(user), num: user}, room)
 	if n == nil || err != nil {
 		return nil, err
 	}
 	return n.of, nil
 }
 
-// notices judges the events of one room for one user, who is in it or invited.
-type notices struct {
+// pushNotices judges the events of one room for one user, who is in it or invited.
+type pushNotices struct {
 	tx     *store.Tx
 	who    session
 	member store.LocalMembership
@@ -28,8 +28,8 @@ type notices struct {
 	read   readMarks
 }
 
-// newNotices returns nil where the room is nothing to the user.
-func newNotices(tx *store.Tx, who session, room store.RoomNum) (*notices, error) {
+// newPushNotices returns nil where the room is nothing to the user.
+func newPushNotices(tx *store.Tx, who session, room store.RoomNum) (*pushNotices, error) {
 	member, known, err := tx.LocalMembership(who.num, room)
 	if err != nil || !known || member.Membership != matrix.Join && member.Membership != matrix.Invite {
 		return nil, err
@@ -37,7 +37,7 @@ func newNotices(tx *store.Tx, who session, room store.RoomNum) (*notices, error)
 	if member.Membership == matrix.Invite && member.Event == 0 {
 		return nil, nil // the invite is no event of a room that we have
 	}
-	n := &notices{tx: tx, who: who, member: member}
+	n := &pushNotices{tx: tx, who: who, member: member}
 	if n.judge, err = newJudge(tx, who, room); err != nil {
 		return nil, fmt.Errorf("notices of %s: %w", who.user, err)
 	}
@@ -49,7 +49,7 @@ func newNotices(tx *store.Tx, who session, room store.RoomNum) (*notices, error)
 
 // of judges an event. What came before the user did is nothing to him, and to who
 // is invited nothing is but the invite.
-func (n *notices) of(ev *store.StoredEvent) (push.Notice, error) {
+func (n *pushNotices) of(ev *store.StoredEvent) (push.Notice, error) {
 	if n.member.Membership == matrix.Invite {
 		if ev.Num != n.member.Event {
 			return push.Notice{}, nil
