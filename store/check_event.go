@@ -32,6 +32,9 @@ func checkEvents(c *checker) error {
 			c.faultf("%v", err)
 			return
 		}
+		if ev.Num != num && ev.AsideNum != num {
+			c.faultf("room %d: the outlier %d has become event %d (%s), which was %d", room, num, ev.Num, ev.ID, ev.AsideNum)
+		}
 		c.checkEvent(ev)
 		c.checkCited(ev)
 		if sent := len(value) == 8; !num.Aside() && (sent != (ev.Txn.ID != "") || !sent && len(value) > 0) {
@@ -46,6 +49,17 @@ func (c *checker) checkEvent(ev *StoredEvent) {
 	}
 	if room, num, ok := c.EventByID(ev.ID); !ok || room != ev.RoomNum || num != ev.Num {
 		faultf("the ID leads to event %d of room %d", num, room)
+	}
+	if _, num, _ := c.StateEventByID(ev.ID); num != ev.StateNum() {
+		faultf("the ID leads states to event %d", num)
+	}
+	if ev.AsideNum != 0 {
+		if at, _, err := c.eventRecord(ev.RoomNum, ev.AsideNum); err != nil || at != ev.Num || !ev.AsideNum.Aside() {
+			faultf("was event %d, which leads to event %d: %v", ev.AsideNum, at, err)
+		}
+	}
+	if ev.Outlier && (!ev.Num.Aside() || ev.Before != 0 || ev.After != 0 || ev.SoftFailed) {
+		faultf("is an outlier with snapshots %d and %d, soft-failed: %t", ev.Before, ev.After, ev.SoftFailed)
 	}
 	if ev.Num.Position() == 0 || ev.Num.Position() > c.Tx.Position() {
 		faultf("lies beyond the newest position %d", c.Tx.Position())
@@ -158,7 +172,7 @@ func (c *checker) checkLocalMember(ev *StoredEvent) {
 	}
 	m, known, err := c.LocalMembership(c.UserNum(user), ev.RoomNum)
 	struck := m.Event == 0 && m.Membership == matrix.Leave
-	if err != nil || !known || m.Event != ev.Num && !struck {
+	if err != nil || !known || m.Event != ev.StateNum() && !struck {
 		c.faultf("room %d: event %d is the membership of %s, whose record is of event %d: %v", ev.RoomNum, ev.Num, user, m.Event, err)
 	}
 }

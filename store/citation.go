@@ -58,7 +58,7 @@ func (tx *Tx) EventSlot(room RoomNum, num EventNum) (slot Slot, ok bool, err err
 // putCitations writes what a new event adds to the citation index.
 func (tx *Tx) putCitations(ev *StoredEvent) error {
 	return tx.citations(ev, func(cited EventNum) error {
-		return tx.put(bucketState, citationKey(ev.RoomNum, cited, ev.Num), nil)
+		return tx.put(bucketState, citationKey(ev.RoomNum, cited, ev.StateNum()), nil)
 	})
 }
 
@@ -69,7 +69,7 @@ func (tx *Tx) citations(ev *StoredEvent, fn func(cited EventNum) error) error {
 	}
 	create, _ := tx.Slot(ev.RoomNum, createType, "")
 	for _, id := range ev.AuthEvents {
-		room, num, known := tx.EventByID(id)
+		room, num, known := tx.StateEventByID(id)
 		if !known || room != ev.RoomNum {
 			continue
 		}
@@ -159,10 +159,10 @@ func checkCitations(c *checker) error {
 // below what cites it: what an event cites was here before.
 func (c *checker) checkCited(ev *StoredEvent) {
 	err := c.citations(ev, func(cited EventNum) error {
-		if cited >= ev.Num {
+		if cited >= ev.StateNum() {
 			c.faultf("room %d: event %d (%s) cites event %d, which is newer", ev.RoomNum, ev.Num, ev.ID, cited)
 		}
-		if c.get(bucketState, citationKey(ev.RoomNum, cited, ev.Num)) == nil {
+		if c.get(bucketState, citationKey(ev.RoomNum, cited, ev.StateNum())) == nil {
 			c.faultf("room %d: event %d (%s) cites event %d without an entry", ev.RoomNum, ev.Num, ev.ID, cited)
 		}
 		return nil

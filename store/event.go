@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"hearth/state/matrix"
@@ -16,7 +17,8 @@ func timelineNum(pos Position) EventNum { return EventNum(pos) << 1 }
 func asideNum(pos Position) EventNum    { return EventNum(pos)<<1 | 1 }
 
 // Aside says whether the event stands beside our timeline: state at a join,
-// auth events, rejected and soft-failed events, back-filled history.
+// auth events, rejected and soft-failed events, back-filled history. An outlier
+// that comes to the timeline has a number of either kind from then on.
 func (n EventNum) Aside() bool { return n&1 != 0 }
 
 // Position returns the place in the stream that the event took. Only timeline
@@ -38,9 +40,24 @@ type StoredEvent struct {
 	RedactedBy EventNum
 	Rejected   bool // the event breaks the rules: it has no part in the room's state
 	SoftFailed bool // it was fine in its place but not by the current state: never shown to clients
+	// Outlier: it is here only since others cite it or a state has it. What it
+	// stands on is not here, nor is the state before it: Before is 0. It becomes
+	// something else when PutEvent gets it again.
+	Outlier bool
+	// AsideNum is the number that an event of a timeline had as an outlier, by
+	// which states and citations know it for ever; 0 for others. See StateNum.
+	AsideNum EventNum
 	// Txn names the local device and transaction that sent the event. It is
 	// zero for others, and Endpoint is always empty: the event tells it.
 	Txn TxnID
+}
+
+// StateNum is the number by which states and the citation index know the event.
+func (ev *StoredEvent) StateNum() EventNum {
+	if ev.AsideNum != 0 {
+		return ev.AsideNum
+	}
+	return ev.Num
 }
 
 // A NewEvent is what PutEvent stores; see StoredEvent for the fields.
@@ -51,6 +68,7 @@ type NewEvent struct {
 	HasSlot              bool
 	Txn                  TxnID
 	Rejected, SoftFailed bool
+	Outlier              bool
 }
 
 // NextEventNum takes the next place in the stream for an event. It exists so
@@ -71,11 +89,12 @@ func (tx *Tx) NextEventNum(aside bool) (EventNum, error) {
 // transaction. A timeline event becomes an entry of the stream and wakes the
 // local members of its room. The error wraps ErrExists when the store has an
 // event of that ID, in whatever room.
+//
+// An outlier of the room is the exception: it becomes what ev says, under the
+// number that it has or a new one of the timeline, and stays redacted if it was.
+// Since states may hold it, it can only be rejected if it was before.
 func (tx *Tx) PutEvent(room RoomNum, num EventNum, ev NewEvent) error {
 	id := ev.Event.ID
-	if _, _, ok := tx.EventByID(id); ok {
-		return fmt.Errorf("put %s: %w", id, ErrExists)
-	}
 	sender, err := tx.PutUserNum(ev.Event.Sender)
 	if err != nil {
 		return err
@@ -83,12 +102,19 @@ func (tx *Tx) PutEvent(room RoomNum, num EventNum, ev NewEvent) error {
 	stored := StoredEvent{
 		Event: ev.Event, Num: num, RoomNum: room, SenderNum: sender,
 		Before: ev.Before, After: ev.After, Slot: ev.Slot, HasSlot: ev.HasSlot,
-		Rejected: ev.Rejected, SoftFailed: ev.SoftFailed, Txn: ev.Txn,
+		Rejected: ev.Rejected, SoftFailed: ev.SoftFailed, Outlier: ev.Outlier, Txn: ev.Txn,
+	}
+	if err := tx.replaceOutlier(&stored); err != nil {
+		return err
 	}
 	if err := tx.writeEvent(&stored); err != nil {
 		return err
 	}
-	if err := tx.put(bucketID, eventIDKey(id), packEventPlace(room, num)); err != nil {
+	place := packEventPlace(room, num)
+	if stored.AsideNum != 0 {
+		place = binary.AppendUvarint(place, uint64(stored.AsideNum))
+	}
+	if err := tx.put(bucketID, eventIDKey(id), place); err != nil {
 		return err
 	}
 	if err := tx.putCitations(&stored); err != nil {
@@ -98,6 +124,33 @@ func (tx *Tx) PutEvent(room RoomNum, num EventNum, ev NewEvent) error {
 		return nil
 	}
 	return tx.announce(room, num, ev.Txn)
+}
+
+// replaceOutlier takes over what must stay of the outlier that an event was here
+// so far. The error wraps ErrExists where it was anything else.
+func (tx *Tx) replaceOutlier(ev *StoredEvent) error {
+	room, num, known := tx.EventByID(ev.ID)
+	if !known {
+		return nil
+	}
+	exists := fmt.Errorf("put %s: %w", ev.ID, ErrExists)
+	if room != ev.RoomNum || ev.Outlier {
+		return exists
+	}
+	was, err := tx.Event(room, num)
+	switch {
+	case err != nil:
+		return fmt.Errorf("put %s: %w", ev.ID, err)
+	case !was.Outlier, ev.Num.Aside() && ev.Num != num, ev.Rejected && !was.Rejected:
+		return exists
+	}
+	if was.RedactedBy != 0 {
+		ev.Event, ev.RedactedBy = was.Event, was.RedactedBy
+	}
+	if !ev.Num.Aside() {
+		ev.AsideNum = num
+	}
+	return nil
 }
 
 // announce gives a timeline event its place in the order of its room and wakes
@@ -114,13 +167,14 @@ func (tx *Tx) announce(room RoomNum, num EventNum, txn TxnID) error {
 	})
 }
 
-// Event returns a room's event. The error wraps ErrNotFound if there is none.
+// Event returns a room's event, by any number that it has or had. The error wraps
+// ErrNotFound if there is none.
 func (tx *Tx) Event(room RoomNum, num EventNum) (*StoredEvent, error) {
-	v, err := tx.eventRecord(room, num)
+	at, v, err := tx.eventRecord(room, num)
 	if err != nil {
 		return nil, err
 	}
-	return tx.readEvent(room, num, v)
+	return tx.readEvent(room, at, v)
 }
 
 // EventID returns the ID of a room's event, which costs less than the event.
@@ -132,7 +186,7 @@ func (tx *Tx) EventID(room RoomNum, num EventNum) (matrix.EventID, error) {
 
 // eventHead reads all of an event's record but the body.
 func (tx *Tx) eventHead(room RoomNum, num EventNum) (*StoredEvent, matrix.EventID, error) {
-	v, err := tx.eventRecord(room, num)
+	num, v, err := tx.eventRecord(room, num)
 	if err != nil {
 		return nil, "", err
 	}
@@ -153,6 +207,43 @@ func (tx *Tx) eventHead(room RoomNum, num EventNum) (*StoredEvent, matrix.EventI
 func (tx *Tx) EventByID(id matrix.EventID) (room RoomNum, num EventNum, ok bool) {
 	room, num, err := readEventPlace(tx.get(bucketID, eventIDKey(id)))
 	return room, num, err == nil
+}
+
+// StateEventByID is EventByID for the number by which states and the citation
+// index know the event; see [StoredEvent.StateNum].
+func (tx *Tx) StateEventByID(id matrix.EventID) (room RoomNum, num EventNum, ok bool) {
+	r := reader{b: tx.get(bucketID, eventIDKey(id))}
+	room, num = RoomNum(r.uvarint()), EventNum(r.uvarint())
+	if len(r.b) > 0 {
+		num = EventNum(r.uvarint())
+	}
+	return room, num, r.err == nil
+}
+
+// An EventPlace is what there is to know of an event without reading it; see
+// [StoredEvent] for the fields.
+type EventPlace struct {
+	Room              RoomNum
+	StateNum          EventNum
+	Slot              Slot
+	HasSlot           bool
+	Rejected, Outlier bool
+}
+
+// EventPlace returns the place of an event; ok is false when it is not here.
+func (tx *Tx) EventPlace(id matrix.EventID) (place EventPlace, ok bool, err error) {
+	room, num, ok := tx.EventByID(id)
+	if !ok {
+		return EventPlace{}, false, nil
+	}
+	ev, _, err := tx.eventHead(room, num)
+	if err != nil {
+		return EventPlace{}, false, err
+	}
+	return EventPlace{
+		Room: room, StateNum: ev.StateNum(), Slot: ev.Slot, HasSlot: ev.HasSlot,
+		Rejected: ev.Rejected, Outlier: ev.Outlier,
+	}, true, nil
 }
 
 // Timeline calls fn for each event of a room's timeline from one on, oldest

@@ -20,13 +20,17 @@ const (
 	eventRejected               // nothing
 	eventSoftFailed             // nothing
 	eventTextID                 // the ID is a string; else it is the 32 bytes of its hash
+	eventOutlier                // nothing
+	eventWasAside               // the number that an event of a timeline had as an outlier
+	eventMoved                  // the number in the timeline: all that is left at the place of such an outlier
 )
 
 // asideFill is how full a write that stores events aside leaves the pages it
 // splits: they come in long runs, as the state of a room that we join.
 const asideFill = 0.95
 
-// writeEvent stores the record of an event under its number.
+// writeEvent stores the record of an event under its number, and at the place
+// that it had as an outlier before, the way to it.
 func (tx *Tx) writeEvent(ev *StoredEvent) error {
 	var v []byte
 	if !ev.Num.Aside() {
@@ -40,28 +44,43 @@ func (tx *Tx) writeEvent(ev *StoredEvent) error {
 		tx.in(bucketEvent).FillPercent = asideFill
 		return tx.put(bucketEvent, eventKey(ev.RoomNum, ev.Num), v)
 	}
+	if ev.AsideNum != 0 {
+		way := binary.AppendUvarint(binary.AppendUvarint(nil, eventMoved), uint64(ev.Num))
+		if err := tx.put(bucketEvent, eventKey(ev.RoomNum, ev.AsideNum), way); err != nil {
+			return err
+		}
+	}
 	return tx.put(bucketStream, appendU64(nil, uint64(ev.Num.Position())), v)
 }
 
-// eventRecord returns the record of an event, which aliases the file. The error
-// wraps ErrNotFound if there is none.
-func (tx *Tx) eventRecord(room RoomNum, num EventNum) ([]byte, error) {
+// eventRecord returns the record of an event, which aliases the file, and the
+// number under which it stands: that in the timeline, where an outlier came to be
+// there. The error wraps ErrNotFound if there is none.
+func (tx *Tx) eventRecord(room RoomNum, num EventNum) (EventNum, []byte, error) {
+	at := num
 	if num.Aside() {
-		if v := tx.get(bucketEvent, eventKey(room, num)); v != nil {
-			return v, nil
+		v := tx.get(bucketEvent, eventKey(room, num))
+		r := reader{b: v}
+		if flags := r.uvarint(); r.err != nil || flags&eventMoved == 0 {
+			if v == nil {
+				return 0, nil, fmt.Errorf("event %d of room %d: %w", num, room, ErrNotFound)
+			}
+			return num, v, nil
 		}
-	} else {
-		r := reader{b: tx.get(bucketStream, appendU64(nil, uint64(num.Position())))}
-		if kind := r.byte(); kind == streamEvent && RoomNum(r.uvarint()) == room && r.err == nil {
-			return r.b, nil
+		if at = EventNum(r.uvarint()); r.err != nil || at.Aside() {
+			return 0, nil, fmt.Errorf("event %d of room %d: %w", num, room, ErrDamaged)
 		}
 	}
-	return nil, fmt.Errorf("event %d of room %d: %w", num, room, ErrNotFound)
+	r := reader{b: tx.get(bucketStream, appendU64(nil, uint64(at.Position())))}
+	if kind := r.byte(); kind == streamEvent && RoomNum(r.uvarint()) == room && r.err == nil {
+		return at, r.b, nil
+	}
+	return 0, nil, fmt.Errorf("event %d of room %d: %w", num, room, ErrNotFound)
 }
 
 // hasEvent says whether there is a record of that number in the room.
 func (tx *Tx) hasEvent(room RoomNum, num EventNum) bool {
-	_, err := tx.eventRecord(room, num)
+	_, _, err := tx.eventRecord(room, num)
 	return err == nil
 }
 
@@ -73,7 +92,9 @@ func appendEventHead(v []byte, ev *StoredEvent) []byte {
 		bitIf(ev.Txn.ID != "", eventHasTxn)|
 		bitIf(ev.Rejected, eventRejected)|
 		bitIf(ev.SoftFailed, eventSoftFailed)|
-		bitIf(!hashed, eventTextID))
+		bitIf(!hashed, eventTextID)|
+		bitIf(ev.Outlier, eventOutlier)|
+		bitIf(ev.AsideNum != 0, eventWasAside))
 	v = binary.AppendUvarint(v, uint64(ev.SenderNum))
 	v = binary.AppendUvarint(v, uint64(ev.Before))
 	v = binary.AppendUvarint(v, uint64(ev.After))
@@ -85,6 +106,9 @@ func appendEventHead(v []byte, ev *StoredEvent) []byte {
 	}
 	if ev.Txn.ID != "" {
 		v = appendString(appendString(v, string(ev.Txn.Device)), ev.Txn.ID)
+	}
+	if ev.AsideNum != 0 {
+		v = binary.AppendUvarint(v, uint64(ev.AsideNum))
 	}
 	if !hashed {
 		return appendString(v, string(ev.ID))
@@ -139,6 +163,10 @@ func (ev *StoredEvent) readHead(r *reader, version *matrix.Version) matrix.Event
 	}
 	ev.Rejected = flags&eventRejected != 0
 	ev.SoftFailed = flags&eventSoftFailed != 0
+	ev.Outlier = flags&eventOutlier != 0
+	if flags&eventWasAside != 0 {
+		ev.AsideNum = EventNum(r.uvarint())
+	}
 	if flags&eventTextID != 0 {
 		return matrix.EventID(r.string())
 	}
@@ -182,7 +210,8 @@ func shortHash(parts ...string) []byte {
 	return h.Sum(nil)[:16]
 }
 
-// packEventPlace writes where an event stands.
+// packEventPlace writes where an event stands. The number that one of a timeline
+// had as an outlier may follow.
 func packEventPlace(room RoomNum, num EventNum) []byte {
 	v := binary.AppendUvarint(make([]byte, 0, 12), uint64(room))
 	return binary.AppendUvarint(v, uint64(num))

@@ -220,7 +220,7 @@ func (tx *Tx) purgeRegion(room RoomNum, region byte, version *matrix.Version) (r
 }
 
 func (tx *Tx) purgeEvent(room RoomNum, num EventNum, version *matrix.Version) error {
-	v, err := tx.eventRecord(room, num)
+	_, v, err := tx.eventRecord(room, num)
 	if err == nil {
 		r := reader{b: v}
 		id := new(StoredEvent).readHead(&r, version)
