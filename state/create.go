@@ -143,20 +143,36 @@ func createContent(version *matrix.Version, c Creation) (jsontext.Value, error) 
 		content["creator"] = quote(string(c.Creator))
 	}
 	if version.PrivilegedCreators && c.Preset == PresetTrusted && len(c.Invite) > 0 {
-		var creators []string
-		if given := content["additional_creators"]; given != nil {
-			if err := json.Unmarshal(given, &creators); err != nil {
-				return nil, refuse(ErrBadEvent, "additional_creators is no list of user IDs")
-			}
+		creators, err := c.creators(content["additional_creators"])
+		if err != nil {
+			return nil, err
 		}
-		for _, user := range c.Invite {
-			if !slices.Contains(creators, string(user)) {
-				creators = append(creators, string(user))
-			}
+		if len(creators) > 0 {
+			content["additional_creators"] = encode(creators)
 		}
-		content["additional_creators"] = encode(creators)
 	}
 	return encode(content), nil
+}
+
+// creators is "the union of `invite` and `creation_content.additional_creators` in the
+// request body", de-duplicated: users who are invited as equals. Spec: MSC4289,
+// /createRoom changes.
+func (c Creation) creators(given jsontext.Value) ([]string, error) {
+	var listed, creators []string
+	if given != nil && (given.Kind() != '[' || json.Unmarshal(given, &listed) != nil) {
+		return nil, refuse(ErrBadEvent, "additional_creators is no list of user IDs")
+	}
+	for _, user := range c.Invite {
+		if user != c.Creator {
+			listed = append(listed, string(user))
+		}
+	}
+	for _, user := range listed {
+		if !slices.Contains(creators, user) {
+			creators = append(creators, user)
+		}
+	}
+	return creators, nil
 }
 
 // furnish adds everything behind m.room.create.
@@ -182,46 +198,6 @@ func (rm *room) furnish(c Creation) error {
 func (rm *room) addCreator(c Creation) error {
 	_, err := rm.addMember(c.Creator, c.Creator, memberContent{Membership: matrix.Join})
 	return err
-}
-
-// addPowerLevels takes the client's initial m.room.power_levels where there
-// is one, and the defaults with the client's override where not.
-func (rm *room) addPowerLevels(c Creation) error {
-	if i := c.initial("m.room.power_levels", ""); i >= 0 {
-		return rm.addState(c.Creator, "m.room.power_levels", "", c.Initial[i].Content)
-	}
-	levels := defaultLevels(rm.head.Version, c)
-	if err := readObject(c.PowerOverride, &levels); err != nil {
-		return refuse(ErrBadEvent, "power_level_content_override is no object: %v", err)
-	}
-	return rm.addState(c.Creator, "m.room.power_levels", "", encode(levels))
-}
-
-// defaultLevels are the power levels of a new room. In version 12 creators
-// stand above all levels and are not named, and m.room.tombstone is theirs.
-func defaultLevels(version *matrix.Version, c Creation) map[string]jsontext.Value {
-	users := make(map[matrix.UserID]int64)
-	tombstone := int64(150)
-	if !version.PrivilegedCreators {
-		tombstone = 100
-		users[c.Creator] = 100
-		if c.Preset == PresetTrusted {
-			for _, user := range c.Invite {
-				users[user] = 100
-			}
-		}
-	}
-	return map[string]jsontext.Value{
-		"users": encode(users), "users_default": encode(0),
-		"events": encode(map[string]int64{
-			"m.room.name": 50, "m.room.avatar": 50, "m.room.canonical_alias": 50,
-			"m.room.power_levels": 100, "m.room.history_visibility": 100, "m.room.encryption": 100,
-			"m.room.server_acl": 100, "m.room.tombstone": tombstone,
-		}),
-		"events_default": encode(0), "state_default": encode(50),
-		"ban": encode(50), "kick": encode(50), "redact": encode(50), "invite": encode(0),
-		"historical": encode(100),
-	}
 }
 
 func (rm *room) addAlias(c Creation) error {

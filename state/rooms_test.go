@@ -171,19 +171,6 @@ func TestCreateInEveryVersion(t *testing.T) {
 	}
 }
 
-// In version 12 the ID of a room is the hash of how it began: two equal rooms of
-// one millisecond are still two rooms.
-func TestEqualRoomsAreTwo(t *testing.T) {
-	h := newHouse(t)
-	now := h.rooms.now()
-	h.rooms.now = func() time.Time { return now }
-	one := h.create(Creation{Creator: alice, Preset: PresetPrivate})
-	two := h.create(Creation{Creator: alice, Preset: PresetPrivate})
-	if one == two {
-		t.Errorf("both rooms are %s", one)
-	}
-}
-
 func TestCreateRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		creation Creation

@@ -9,7 +9,7 @@ import (
 	"hearth/state/matrix"
 )
 
-// Levels of an upgraded room.
+// Levels of new rooms.
 const (
 	maxLevel = 1<<53 - 1 // the largest integer of canonical JSON
 
