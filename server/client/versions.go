@@ -24,8 +24,11 @@ var versions = versionsResponse{
 	UnstableFeatures: map[string]bool{
 		"org.matrix.e2e_cross_signing": true,
 		"org.matrix.msc2285.stable":    true, // private read receipts
+		"org.matrix.msc3827.stable":    true, // the directory by type of room
 		"org.matrix.msc3916.stable":    true, // media for the logged-in
 		"uk.tcpip.msc4133.stable":      true, // profile fields of any name
+
+		"uk.half-shot.msc2666.query_mutual_rooms.stable": true,
 	},
 }
 
