@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"hearth/state/matrix"
 	"hearth/store"
@@ -246,13 +247,11 @@ func (p *presences) takeChanged() map[store.UserNum]store.Presence {
 
 // shorten cuts text to at most n bytes, between two characters.
 func shorten(text string, n int) string {
-	for i := range text {
-		if i > n {
-			break
-		}
-		if i+4 > n {
-			return text[:i]
-		}
+	if len(text) <= n {
+		return text
 	}
-	return text
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
 }

@@ -86,13 +86,13 @@ func TestSyncWaitsForReceipts(t *testing.T) {
 	h.say(alice, room)
 	since := func(user *syncUser) string {
 		var answer syncAnswerModel
-		h.get("/_matrix/client/v3/sync", user.token, &answer)
+		h.get("/_matrix/client/v3/sync?set_presence=offline", user.token, &answer)
 		return answer.Next
 	}
 	for i, typ := range []string{"m.read.private", "m.read"} {
 		waits := map[*syncUser]chan string{alice: make(chan string, 1), bob: make(chan string, 1)}
 		for user, done := range waits {
-			path := "/_matrix/client/v3/sync?timeout=300&since=" + since(user)
+			path := "/_matrix/client/v3/sync?set_presence=offline&timeout=300&since=" + since(user)
 			go func() { done <- h.server.do("GET", path, user.token, "").Body.String() }()
 		}
 		time.Sleep(20 * time.Millisecond)
