@@ -22,16 +22,29 @@ const (
 	Rejected                      // it breaks the rules: kept only to answer those who cite it
 )
 
-// MissingError says which events must be accepted before another one can be.
+// MissingError says which events must be here before another one can be accepted.
 type MissingError struct {
 	Event  matrix.EventID
 	Events []matrix.EventID
+	Cause  error // why they could not be fetched, where that was tried; or nil
+
+	cited int // how many of Events, at their beginning, are cited; on the others Event stands
 }
 
-// Error names the event and how many it lacks.
+// maxNamed is how many of the missing events the text of an error names.
+const maxNamed = 5
+
+// Error names the event and the first that it lacks.
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("%s stands on %d events that are not here", e.Event, len(e.Events))
+	text := fmt.Sprintf("%s needs %d events that are not here: %s", e.Event, len(e.Events), e.Events[:min(len(e.Events), maxNamed)])
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
 }
+
+// Unwrap returns why the events could not be fetched.
+func (e *MissingError) Unwrap() error { return e.Cause }
 
 // Bounds of one write that takes in events from elsewhere: other writes wait.
 const (
@@ -43,7 +56,16 @@ const (
 // by its own auth events, by the state before it, and by the room's current
 // state. Its form, hashes and signatures are checked by the caller. An
 // m.room.create of a room that is not known here begins the room. The error is a
-// MissingError where events must come first, or a failure that decides nothing.
+// MissingError where events must come first, or a failure that decides nothing;
+// [Rooms.AcceptFrom] fetches what is missing.
+//
+// Where the state before the event cannot be resolved within bounds, nothing is
+// decided: the error wraps ErrTangled. Where only the room's current state cannot,
+// which the event would be one of several to make, it is kept as one that failed
+// softly: later events may stand on it, and the room goes on with the state and the
+// extremities that it has. So no room ends at an event that is too much for us, and
+// the event is not fetched again and again; the first that stands on all of our
+// extremities needs no such resolution and brings the room together.
 //
 // Spec: SS Checks performed on receipt of a PDU, steps 4 to 6.
 func (r *Rooms) Accept(ctx context.Context, ev *matrix.Event) (Verdict, error) {
@@ -99,7 +121,7 @@ func (r *Rooms) acceptSome(ctx context.Context, events []*matrix.Event) (verdict
 	tangled := errors.Is(failed, ErrTangled)
 	switch {
 	case tangled && len(verdicts) == 0:
-		return r.acceptAlone(ctx, events[0])
+		return r.acceptAlone(ctx, events[0], nil)
 	case err != nil:
 		return nil, err // nothing of the write is kept
 	case tangled:
@@ -108,10 +130,11 @@ func (r *Rooms) acceptSome(ctx context.Context, events []*matrix.Event) (verdict
 	return verdicts, failed
 }
 
-// acceptAlone takes an event whose resolution the writer should not wait for. The
-// caller holds the room's lock.
-func (r *Rooms) acceptAlone(ctx context.Context, ev *matrix.Event) ([]Verdict, error) {
-	a := acceptance{rooms: r, ctx: ctx, ev: ev, cache: new(eventCache)}
+// acceptAlone takes an event whose resolution the writer should not wait for, with
+// the state before it where another server gave that. The caller holds the room's
+// lock.
+func (r *Rooms) acceptAlone(ctx context.Context, ev *matrix.Event, given *givenState) ([]Verdict, error) {
+	a := acceptance{rooms: r, ctx: ctx, ev: ev, given: given, cache: new(eventCache)}
 	verdict, err := a.run()
 	if err != nil {
 		return nil, fmt.Errorf("accept %s: %w", ev.ID, err)

@@ -27,6 +27,11 @@ type acceptance struct {
 	head   store.Head
 	prev   []store.EventNum
 	linear bool // it stands on exactly the forward extremities
+
+	// given is the state before the event as another server has it, for an event
+	// that stands on what is not here or on forks that are too tangled; or nil.
+	given   *givenState
+	outlier store.EventPlace // what the event was here so far, if Outlier is set
 }
 
 // view runs fn where it can read.
@@ -67,14 +72,27 @@ func (a *acceptance) run() (Verdict, error) {
 		return 0, err
 	}
 	if verdict == 0 {
-		if verdict, err = a.judge(before); err != nil {
+		current, err := a.current(before)
+		if errors.Is(err, ErrTangled) {
+			return SoftFailed, a.setAside(before, SoftFailed)
+		}
+		if err != nil {
 			return 0, err
 		}
+		if verdict, err = a.judge(before, current); err != nil {
+			return 0, err
+		}
+	}
+	if verdict == Rejected && a.outlier.Outlier && !a.outlier.Rejected {
+		// States may hold the outlier, from which nothing takes it any more. It counts
+		// as one that failed softly, which gives its sender no more than a fork from
+		// before he was forbidden to send it: a resolution holds it to the rules again.
+		verdict = SoftFailed
 	}
 	if verdict != Accepted {
 		return verdict, a.setAside(before, verdict)
 	}
-	return Accepted, a.take(before)
+	return a.take(before)
 }
 
 // begin takes the first event of a room.
@@ -110,93 +128,34 @@ func (a *acceptance) begin() (verdict Verdict, err error) {
 	return verdict, err
 }
 
-// look finds the room and what the event stands on, and holds it to its own auth
-// events. The verdict is 0 where none is reached yet.
-func (a *acceptance) look() (verdict Verdict, err error) {
-	err = a.view(func(tx *store.Tx) error {
-		if _, _, known := tx.EventByID(a.ev.ID); known {
-			verdict = Known
-			return nil
-		}
-		if a.num, a.head, err = Head(tx, a.ev.Room); err != nil {
-			return err
-		}
-		cited, missing, err := a.cited(tx)
-		if err != nil {
-			return err
-		}
-		foreign := false
-		for _, id := range a.ev.PrevEvents {
-			room, num, ok := tx.EventByID(id)
-			switch {
-			case !ok:
-				missing = append(missing, id)
-			case room != a.num:
-				foreign = true
-			case !slices.Contains(a.prev, num): // it may be named twice
-				a.prev = append(a.prev, num)
-			}
-		}
-		if len(missing) > 0 {
-			return &MissingError{Event: a.ev.ID, Events: missing}
-		}
-		if foreign {
-			verdict = Rejected // no event stands in two rooms
-			return nil
-		}
-		a.linear = sameSet(a.prev, a.head.Extremities)
-		rejected := func(id matrix.EventID) bool { return cited.rejected[id] }
-		if err := auth.CheckAuthEvents(a.ev, cited.events, rejected); err != nil {
-			verdict, err = refusedIs(Rejected, err)
-			return err
-		}
-		return nil
-	})
-	return verdict, err
-}
-
-// citation is the events that an event cites as its right to be there.
-type citation struct {
-	events   []*matrix.Event
-	rejected map[matrix.EventID]bool
-}
-
-// cited reads the auth events; in rooms whose ID is the create event's hash that
-// event is cited without being named.
-func (a *acceptance) cited(tx *store.Tx) (c citation, missing []matrix.EventID, err error) {
-	c.rejected = make(map[matrix.EventID]bool)
-	ids := a.ev.AuthEvents
-	if a.head.Version.RoomIDIsHash {
-		ids = append(slices.Clone(ids), matrix.EventID("$"+a.ev.Room[1:]))
-	}
-	for _, id := range ids {
-		room, num, ok := tx.EventByID(id)
-		if !ok {
-			missing = append(missing, id)
-			continue
-		}
-		ev, err := a.cache.event(tx, room, num) // the auth rules refuse one of another room
-		if err != nil {
-			return c, nil, err
-		}
-		c.events = append(c.events, ev.Event)
-		c.rejected[id] = ev.Rejected
-	}
-	return c, missing, nil
-}
-
-// before returns the state before the event: that behind its prev events,
-// resolved where they differ. Behind none there is no state.
+// before returns the state before the event: that behind its prev events and that
+// which another server gave, resolved where they differ. Behind nothing there is no
+// state.
+//
+// What is given decides alone where the forks are too tangled for us: the other
+// server has resolved them, and an event without a state before it would be asked
+// for again and again, with all that stands on it.
 func (a *acceptance) before() (store.SnapshotID, error) {
 	if a.linear {
 		return a.head.Current, nil
 	}
+	m := a.resolution()
+	if a.given != nil {
+		given, err := a.buildGiven()
+		if err != nil || len(a.prev) == 0 {
+			return given, err
+		}
+		m.snapshots = append(m.snapshots, given)
+	}
 	if len(a.prev) == 0 {
 		return 0, nil
 	}
-	m := a.resolution()
+	given := m.snapshots
 	changes, err := a.meet(&m, a.prev)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrTangled) && len(given) > 0:
+		return given[0], nil
+	case err != nil:
 		return 0, err
 	}
 	var met store.SnapshotID
@@ -248,87 +207,53 @@ func stateBehind(tx *store.Tx, room store.RoomNum, num store.EventNum) (store.Sn
 	if !ev.HasSlot || ev.Rejected {
 		return ev.Before, nil
 	}
-	return tx.Derive(room, ev.Before, store.StateChange{Slot: ev.Slot, Event: num})
-}
-
-// judge holds the event to the state before it, then to the current state.
-func (a *acceptance) judge(before store.SnapshotID) (verdict Verdict, err error) {
-	err = a.view(func(tx *store.Tx) error {
-		at := func(snap store.SnapshotID) auth.State {
-			return func(typ, key string) (*matrix.Event, error) {
-				num, err := numAt(tx, a.num, snap, typ, key)
-				if num == 0 || err != nil {
-					return nil, err
-				}
-				ev, err := a.cache.event(tx, a.num, num)
-				if err != nil {
-					return nil, err
-				}
-				return ev.Event, nil
-			}
-		}
-		if err := auth.Check(a.ev, at(before)); err != nil {
-			verdict, err = refusedIs(Rejected, err)
-			return err
-		}
-		verdict = Accepted
-		if before == a.head.Current {
-			return nil
-		}
-		if err := auth.Check(a.ev, at(a.head.Current)); err != nil {
-			verdict, err = refusedIs(SoftFailed, err)
-			return err
-		}
-		return nil
-	})
-	return verdict, err
-}
-
-// refusedIs turns a refusal by the auth rules into a verdict; any other error
-// decides nothing.
-func refusedIs(verdict Verdict, err error) (Verdict, error) {
-	var refused *auth.Error
-	if errors.As(err, &refused) {
-		return verdict, nil
-	}
-	return 0, err
+	return tx.Derive(room, ev.Before, store.StateChange{Slot: ev.Slot, Event: ev.StateNum()})
 }
 
 // setAside stores an event that is no part of the timeline.
 func (a *acceptance) setAside(before store.SnapshotID, verdict Verdict) error {
 	return a.update(func(tx *store.Tx) error {
 		a.writing = true
-		num, err := tx.NextEventNum(true)
-		if err != nil {
-			return err
-		}
-		entry := store.NewEvent{
-			Event: a.ev, Before: before,
-			Rejected: verdict == Rejected, SoftFailed: verdict == SoftFailed,
-		}
-		if a.ev.IsState() {
-			if entry.Slot, err = tx.PutSlot(a.num, a.ev.Type, *a.ev.StateKey); err != nil {
-				return err
-			}
-			entry.HasSlot = true
-		}
-		return tx.PutEvent(a.num, num, entry)
+		_, err := a.put(tx, store.NewEvent{Before: before, Rejected: verdict == Rejected, SoftFailed: verdict == SoftFailed})
+		return err
 	})
+}
+
+// put stores the event, as entry says, aside.
+func (a *acceptance) put(tx *store.Tx, entry store.NewEvent) (num store.EventNum, err error) {
+	entry.Event = a.ev
+	if num = a.outlier.StateNum; !a.outlier.Outlier {
+		if num, err = tx.NextEventNum(true); err != nil {
+			return 0, err
+		}
+	}
+	if a.ev.IsState() {
+		if entry.Slot, err = tx.PutSlot(a.num, a.ev.Type, *a.ev.StateKey); err != nil {
+			return 0, err
+		}
+		entry.HasSlot = true
+	}
+	return num, tx.PutEvent(a.num, num, entry)
 }
 
 // take stores an accepted event and moves the room. Of extremities that it does
 // not stand on the newest stay, as many as an event may name beside it; the others
-// keep their say by the current state, which is theirs.
-func (a *acceptance) take(before store.SnapshotID) error {
+// keep their say by the current state, which is theirs. Where their states and the
+// event's are too tangled, the event fails softly; see [Rooms.Accept].
+func (a *acceptance) take(before store.SnapshotID) (Verdict, error) {
 	if a.linear {
-		return a.write(func(rm *room) error {
+		return Accepted, a.write(func(rm *room) error {
 			_, err := rm.append(a.ev, before, store.TxnID{})
 			return err
 		})
 	}
-	others := slices.DeleteFunc(slices.Clone(a.head.Extremities), func(n store.EventNum) bool { return slices.Contains(a.prev, n) })
-	m := a.resolution(before)
-	if a.ev.IsState() {
+	base, err := a.base(before)
+	if err != nil {
+		return 0, err
+	}
+	others := a.others()
+	m := a.resolution(base)
+	if a.ev.IsState() && !a.outlier.Outlier {
 		m.own = a.ev
 	}
 	if excess := len(others) - (maxPrevEvents - 1); excess > 0 {
@@ -337,12 +262,33 @@ func (a *acceptance) take(before store.SnapshotID) error {
 	}
 	var changes []store.StateChange
 	if len(others) > 0 {
-		var err error
-		if changes, err = a.meet(&m, others); err != nil {
-			return err
+		changes, err = a.meet(&m, others)
+		switch {
+		case errors.Is(err, ErrTangled) && a.tx == nil:
+			return SoftFailed, a.setAside(before, SoftFailed)
+		case err != nil:
+			return 0, err
 		}
 	}
-	return a.write(func(rm *room) error { return rm.fork(a.ev, before, changes, others) })
+	return Accepted, a.write(func(rm *room) error { return rm.fork(a.ev, before, base, changes, others) })
+}
+
+// others returns the extremities that the event does not stand on.
+func (a *acceptance) others() []store.EventNum {
+	return slices.DeleteFunc(slices.Clone(a.head.Extremities), func(n store.EventNum) bool { return slices.Contains(a.prev, n) })
+}
+
+// base returns what the current state is made of by changes: the state before the
+// event, with the event itself if states know it by a number already.
+func (a *acceptance) base(before store.SnapshotID) (base store.SnapshotID, err error) {
+	if !a.outlier.Outlier || !a.ev.IsState() {
+		return before, nil
+	}
+	err = a.update(func(tx *store.Tx) (err error) {
+		base, err = tx.Derive(a.num, before, store.StateChange{Slot: a.outlier.Slot, Event: a.outlier.StateNum})
+		return err
+	})
+	return base, err
 }
 
 // write runs fn on the room, as it was when the event was looked at.

@@ -6,8 +6,8 @@
 //	draft (or accept, for an event that came) > auth rules > snapshot > store
 //
 // The rules themselves are pure and live below, in matrix, auth and resolve.
-// The package never dials: events from elsewhere come through the function
-// that [Config] holds. It never formats for clients.
+// The package never dials: events from elsewhere come through the functions
+// of a [Source]. It never formats for clients.
 //
 // A local event is drafted inside the store's write transaction: what it
 // builds on is then what the writes queued before it left, and eight senders

@@ -101,7 +101,8 @@ func (rm *room) append(ev *matrix.Event, before store.SnapshotID, txn store.TxnI
 		if err != nil {
 			return nil, err
 		}
-		if current, err = rm.tx.Derive(rm.num, current, store.StateChange{Slot: slot, Event: num}); err != nil {
+		change := store.StateChange{Slot: slot, Event: rm.stateNum(ev, num)}
+		if current, err = rm.tx.Derive(rm.num, current, change); err != nil {
 			return nil, fmt.Errorf("state after %s: %w", ev.ID, err)
 		}
 	}
@@ -113,10 +114,21 @@ func (rm *room) append(ev *matrix.Event, before store.SnapshotID, txn store.TxnI
 	return rm.tx.Event(rm.num, num)
 }
 
-// fork adds an event that leaves other extremities beside it. changes make of the
-// state before it the room's current state; in them it is ownNum, for it gets its
-// number here: who has read the stream up to a place must not find it before that.
-func (rm *room) fork(ev *matrix.Event, before store.SnapshotID, changes []store.StateChange, others []store.EventNum) error {
+// stateNum returns the number by which states shall know an event that comes to
+// the timeline under a number: the one that they know it by already, if it was an
+// outlier.
+func (rm *room) stateNum(ev *matrix.Event, num store.EventNum) store.EventNum {
+	if _, known, ok := rm.tx.StateEventByID(ev.ID); ok {
+		return known
+	}
+	return num
+}
+
+// fork adds an event that leaves other extremities beside it. changes make of a
+// base, which is the state before it with or without it, the room's current state;
+// in them it is ownNum, for it gets its number here: who has read the stream up to
+// a place must not find it before that.
+func (rm *room) fork(ev *matrix.Event, before, base store.SnapshotID, changes []store.StateChange, others []store.EventNum) error {
 	num, err := rm.tx.NextEventNum(false)
 	if err != nil {
 		return err
@@ -124,7 +136,7 @@ func (rm *room) fork(ev *matrix.Event, before store.SnapshotID, changes []store.
 	moves := slices.Clone(changes)
 	for i := range moves {
 		if moves[i].Event == ownNum {
-			moves[i].Event = num
+			moves[i].Event = rm.stateNum(ev, num)
 		}
 	}
 	if ev.IsState() && len(others) == 0 {
@@ -132,9 +144,9 @@ func (rm *room) fork(ev *matrix.Event, before store.SnapshotID, changes []store.
 		if err != nil {
 			return err
 		}
-		moves = append(moves, store.StateChange{Slot: slot, Event: num})
+		moves = append(moves, store.StateChange{Slot: slot, Event: rm.stateNum(ev, num)})
 	}
-	current, err := rm.tx.Derive(rm.num, before, moves...)
+	current, err := rm.tx.Derive(rm.num, base, moves...)
 	if err != nil {
 		return fmt.Errorf("state after %s: %w", ev.ID, err)
 	}

@@ -164,7 +164,7 @@ func (r *resolution) numberOf(id matrix.EventID) (store.EventNum, error) {
 	if r.own != nil && r.own.ID == id {
 		return ownNum, nil
 	}
-	if room, num, ok := r.tx.EventByID(id); ok && room == r.room {
+	if room, num, ok := r.tx.StateEventByID(id); ok && room == r.room {
 		return num, nil
 	}
 	return 0, fmt.Errorf("event %s: %w", id, store.ErrNotFound)
