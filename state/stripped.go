@@ -33,8 +33,8 @@ var (
 	// ErrBadStripped: the stripped state that came with an invite is not what the
 	// specification asks for. Spec: SS invite, which answers M_INVALID_PARAM.
 	ErrBadStripped = errors.New("bad stripped state")
-	// ErrNoCreate: there is no m.room.create in it; an [ErrBadStripped] of its own, as
-	// MSC4311 answers M_MISSING_PARAM.
+	// ErrNoCreate: there is no m.room.create in it, an [ErrBadStripped] too. MSC4311
+	// answered M_MISSING_PARAM; the specification makes no difference any more.
 	ErrNoCreate = fmt.Errorf("%w: no m.room.create", ErrBadStripped)
 	// ErrNotInvite: what came as an invite is none, or none for a user of this server.
 	// Spec: SS invite, which answers M_INVALID_PARAM.

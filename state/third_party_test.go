@@ -104,6 +104,45 @@ func TestThirdPartyInvite(t *testing.T) {
 	}
 }
 
+// An invite by address that a user of another server sent is redeemed here, in that
+// user's name and without that server: "the server which actually sends the event may
+// be a different server" (SS Validating hashes and signatures on received events).
+func TestThirdPartyInviteFromAfar(t *testing.T) {
+	const mallory = matrix.UserID("@mallory:far.example")
+	for _, v := range matrix.Versions() {
+		if v.EventIDs == matrix.EventIDGiven {
+			continue // these tests build no events that cite others by hash
+		}
+		h := newHouse(t)
+		room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: v.ID})
+		take := func(typ, key, content string) {
+			t.Helper()
+			last := h.all(room)
+			ev := h.build(room, last[len(last)-1:], last[len(last)-1].Depth+1,
+				matrix.Draft{Sender: mallory, Type: typ, StateKey: &key, Content: []byte(content)})
+			if verdict := h.accept(ev); verdict != Accepted {
+				t.Fatalf("version %s: %s is %v", v.ID, typ, verdict)
+			}
+		}
+		take("m.room.member", string(mallory), `{"membership":"join"}`)
+		take("m.room.third_party_invite", "token", offer(identity))
+		_, err := h.set(room, alice, "m.room.join_rules", "", `{"join_rule":"invite"}`)
+		h.must(err)
+		h.wantReason("a join without a proof", h.join(room, bob), auth.JoinRefused)
+		h.must(h.redeem(room, bob, h.proof(identity, bob, "token")))
+		events := h.all(room)
+		invite := events[len(events)-2]
+		if invite.Sender != mallory || len(invite.RequiredSigners()) != 0 {
+			t.Errorf("version %s: the invite is by %s and needs %v", v.ID, invite.Sender, invite.RequiredSigners())
+		}
+		signers, err := invite.Signatures()
+		h.must(err)
+		if len(signers["home.example"]) == 0 {
+			t.Errorf("version %s: the invite is signed by %v", v.ID, signers)
+		}
+	}
+}
+
 // A proof is an invite under every rule that takes one: nobody need vouch.
 func TestThirdPartyInviteToRestrictedRoom(t *testing.T) {
 	for _, v := range matrix.Versions() {

@@ -72,6 +72,8 @@ var refusals = []refusal{
 	{state.ErrStale, ErrInvalidParam},
 	{state.ErrInviteBlocked, ErrInviteBlocked},
 	{state.ErrUnableToGrantJoin, ErrUnableToGrantJoin},
+	{state.ErrBadStripped, ErrInvalidParam},
+	{state.ErrNotInvite, ErrInvalidParam},
 }
 
 type refusal struct {
