@@ -11,7 +11,8 @@ import (
 // everything.
 type Position uint64
 
-// Position returns the newest committed place in the stream.
+// Position returns the newest committed place in the stream, a moment after a View
+// may see it.
 func (s *Store) Position() Position { return Position(s.position.Load()) }
 
 // Position returns the place of the last change that the transaction sees,

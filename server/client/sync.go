@@ -86,7 +86,9 @@ func (s *Server) readSync(r *http.Request, who session) (syncRequest, error) {
 		}
 		// A token from the future is one of data that were restored to an
 		// earlier day: the client is better off beginning anew.
-		req.initial = req.since.pos > s.store.Position()
+		if req.initial, err = s.inFuture(req.since); err != nil {
+			return req, err
+		}
 	}
 	if req.initial {
 		req.since = streamToken{}
@@ -119,6 +121,16 @@ func (s *Server) readSync(r *http.Request, who session) (syncRequest, error) {
 		req.timeout = 0
 	}
 	return req, nil
+}
+
+// inFuture says whether a token stands behind all that has happened. Ask a View, as
+// the sync that gave it did: [store.Store.Position] lags a moment behind.
+func (s *Server) inFuture(token streamToken) (future bool, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		future = token.pos > tx.Position()
+		return nil
+	})
+	return future, err
 }
 
 // queryBool reads a query parameter that is true or false; absent is false.
