@@ -12,11 +12,22 @@ func keyOf(num uint32, kind byte) []byte {
 	return append(k, kind)
 }
 
-// u32 reads a big-endian number that ends a key or is a whole value.
-func u32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
+// u32 reads a big-endian number that ends a key or is a whole value. Of fewer
+// bytes, which only a damaged file has, it makes 0, the number of nothing.
+func u32(b []byte) uint32 {
+	if len(b) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(b)
+}
 
 // u64 is u32 for eight bytes.
-func u64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
+func u64(b []byte) uint64 {
+	if len(b) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b)
+}
 
 // appendU32 appends n big-endian.
 func appendU32(k []byte, n uint32) []byte { return binary.BigEndian.AppendUint32(k, n) }
