@@ -20,6 +20,8 @@ type Account struct {
 	Erased       bool // deactivated with the wish that its events be forgotten
 	Locked       bool // CS Account locking
 	Suspended    bool // CS Account suspension
+	Guest        bool // CS Guest Access; has no password
+	Service      bool // speaks for the server itself: nobody logs in to it
 }
 
 // The bits of an account record's first number.
@@ -29,6 +31,8 @@ const (
 	accountErased
 	accountLocked
 	accountSuspended
+	accountGuest
+	accountService
 )
 
 // Account returns a local user's account, or ErrNotFound for everybody else.
@@ -103,15 +107,15 @@ func (tx *Tx) UpdateAccount(user UserNum, change func(*Account)) error {
 }
 
 // ResetPassword gives an account a new password hash and leaves its devices
-// alone; see LogOut. The error wraps ErrNotFound where there is no account, or
-// a deactivated one.
+// alone; see LogOut. The error wraps ErrNotFound where there is no account to log
+// in to: none at all, a deactivated one, a guest's or the server's own.
 func (tx *Tx) ResetPassword(user UserNum, hash string) error {
 	a, err := tx.Account(user)
 	if err != nil {
 		return err
 	}
-	if a.Deactivated {
-		return fmt.Errorf("reset the password of user %d: deactivated account: %w", user, ErrNotFound)
+	if a.Deactivated || a.Guest || a.Service {
+		return fmt.Errorf("reset the password of user %d: nobody can log in to this account: %w", user, ErrNotFound)
 	}
 	a.PasswordHash = hash
 	return tx.putAccount(user, a)
@@ -161,8 +165,13 @@ func nextAccountKey(user uint32, kind byte) []byte {
 // and nobody may have the name again. It is no error to do it twice. What else
 // the account has stored goes by [Tx.SweepDeactivated]; rooms are left by state.
 //
+// The server's own account is as good as none: the error wraps ErrNotFound.
+//
 // Spec: CS Account deactivation.
 func (tx *Tx) Deactivate(user UserNum, erase bool) error {
+	if a, err := tx.Account(user); err == nil && a.Service {
+		return fmt.Errorf("deactivate user %d: the account is the server's own: %w", user, ErrNotFound)
+	}
 	err := tx.UpdateAccount(user, func(a *Account) {
 		a.Deactivated, a.Admin = true, false
 		a.Erased = a.Erased || erase
@@ -209,7 +218,8 @@ func (tx *Tx) SweepDeactivated(user UserNum, limit int) (more bool, err error) {
 
 func (tx *Tx) putAccount(user UserNum, a Account) error {
 	flags := bit(accountAdmin, a.Admin) | bit(accountDeactivated, a.Deactivated) |
-		bit(accountErased, a.Erased) | bit(accountLocked, a.Locked) | bit(accountSuspended, a.Suspended)
+		bit(accountErased, a.Erased) | bit(accountLocked, a.Locked) | bit(accountSuspended, a.Suspended) |
+		bit(accountGuest, a.Guest) | bit(accountService, a.Service)
 	v := binary.AppendUvarint(nil, flags)
 	v = binary.AppendVarint(v, a.Created.UnixMilli())
 	v = appendString(v, a.PasswordHash)
@@ -233,6 +243,8 @@ func readAccount(v []byte) (Account, error) {
 		Erased:      flags&accountErased != 0,
 		Locked:      flags&accountLocked != 0,
 		Suspended:   flags&accountSuspended != 0,
+		Guest:       flags&accountGuest != 0,
+		Service:     flags&accountService != 0,
 		Created:     time.UnixMilli(r.varint()),
 	}
 	a.PasswordHash = r.string()

@@ -19,6 +19,9 @@ func checkAccounts(c *checker) error {
 		if a.Deactivated && (a.PasswordHash != "" || a.Admin) {
 			c.faultf("account of user %d is deactivated and has a password or a right", num)
 		}
+		if (a.Guest || a.Service) && (a.PasswordHash != "" || a.Admin) {
+			c.faultf("account of user %d is a guest's or the server's own and has a password or a right", num)
+		}
 	})
 	if err != nil {
 		return err

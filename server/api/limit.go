@@ -14,7 +14,8 @@ type Kind uint8
 const (
 	LimitRequest    Kind = iota // any request without an account, by address
 	LimitLogin                  // a try to log in, by address
-	LimitPassword               // a password tried, by the account it is tried on
+	LimitPassword               // a password tried, by the account it is tried on and the address or device
+	LimitGuess                  // a password tried where the account is not at home, by account
 	LimitRegister               // an account to be made, by address
 	LimitTokenCheck             // a look whether a registration token is valid, by address
 	LimitSend                   // an event sent, by user
@@ -27,6 +28,8 @@ const (
 	LimitProfile                // a change of profile, by user
 	LimitSearch                 // a search or a look into a directory, by user
 	LimitReport                 // a report, by user
+	LimitData                   // 16 KiB of account data or a part of that, by user
+	LimitReceipt                // a receipt or read marker, by user
 	LimitFederation             // a request of another server, by its name
 	limitKinds
 )
@@ -44,6 +47,7 @@ var rates = [limitKinds]rate{
 	LimitRequest:    {200, 50 * time.Millisecond},
 	LimitLogin:      {20, 3 * time.Second},
 	LimitPassword:   {10, 10 * time.Second},
+	LimitGuess:      {60, 3 * time.Second},
 	LimitRegister:   {5, 30 * time.Second},
 	LimitTokenCheck: {10, 10 * time.Second},
 	LimitSend:       {100, 100 * time.Millisecond},
@@ -56,6 +60,8 @@ var rates = [limitKinds]rate{
 	LimitProfile:    {20, time.Second},
 	LimitSearch:     {30, time.Second},
 	LimitReport:     {10, 10 * time.Second},
+	LimitData:       {300, 200 * time.Millisecond},
+	LimitReceipt:    {600, 50 * time.Millisecond},
 	LimitFederation: {500, 20 * time.Millisecond},
 }
 

@@ -58,6 +58,9 @@ func (s *Server) setAccountData(w http.ResponseWriter, r *http.Request, who sess
 	if err != nil {
 		return err
 	}
+	if err := s.limitData(who, len(content)); err != nil {
+		return err
+	}
 	err = s.store.Update(r.Context(), func(tx *store.Tx) error {
 		return putAccountData(tx, who, room, typ, content)
 	})
@@ -70,6 +73,15 @@ func (s *Server) setAccountData(w http.ResponseWriter, r *http.Request, who sess
 // setAccountDataPerRoom answers PUT /user/{userID}/rooms/{roomID}/account_data/{type}.
 func (s *Server) setAccountDataPerRoom(w http.ResponseWriter, r *http.Request, who session) error {
 	return s.setAccountData(w, r, who)
+}
+
+// dataUnit is how many bytes of account data count as one write: large pieces wear
+// the disk as many small ones do.
+const dataUnit = 16 << 10
+
+// limitData counts a write of account data.
+func (s *Server) limitData(who session, size int) error {
+	return s.limits.TakeN(api.LimitData, string(who.user), 1+size/dataUnit)
 }
 
 // putAccountData stores a piece about a room, or ("") a global one.

@@ -21,6 +21,7 @@ type session struct {
 	admin  bool            // an administrator; the owner is one
 
 	suspended bool // see refuseSuspended
+	guest     bool // see refuseGuest
 }
 
 // known says whether somebody is logged in.
@@ -116,7 +117,7 @@ func (s *Server) find(r *http.Request, hash store.TokenHash) (who session, accou
 		}
 		who = session{
 			user: tx.UserID(token.User), num: token.User, device: token.Device, token: hash,
-			owner: tx.Owner() == token.User, admin: account.Admin, suspended: account.Suspended,
+			owner: tx.Owner() == token.User, admin: account.Admin, suspended: account.Suspended, guest: account.Guest,
 		}
 		return nil
 	}

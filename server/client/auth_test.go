@@ -53,8 +53,8 @@ func TestLockedAndSuspended(t *testing.T) {
 	}
 }
 
-// A password is not guessed: after a few tries the account takes none for a while,
-// from whatever address, but who is logged in can still confirm a deed.
+// A password is not guessed: after a few tries the account takes none from that
+// address for a while, but who is logged in can still confirm a deed.
 func TestPasswordTriesAreLimited(t *testing.T) {
 	s := newLimitedServer(t)
 	token := s.account(t, "alice", "secret")

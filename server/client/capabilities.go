@@ -23,6 +23,16 @@ type capabilities struct {
 	Changes3PID    ability      `json:"m.3pid_changes"`
 	GetLoginToken  ability      `json:"m.get_login_token"`
 	ForcedForget   ability      `json:"m.forget_forced_upon_leave"`
+
+	// Moderation is there for administrators alone: "This property should be
+	// omitted altogether" where nothing in it is true.
+	Moderation *moderationAbility `json:"m.account_moderation,omitzero"`
+}
+
+// moderationAbility is what a user may do to the accounts of others.
+type moderationAbility struct {
+	Suspend bool `json:"suspend"`
+	Lock    bool `json:"lock"`
 }
 
 type ability struct {
@@ -35,12 +45,16 @@ type roomVersions struct {
 }
 
 // getCapabilities answers GET /capabilities.
-func (s *Server) getCapabilities(w http.ResponseWriter, _ *http.Request, _ session) error {
+func (s *Server) getCapabilities(w http.ResponseWriter, _ *http.Request, who session) error {
 	on, off := ability{Enabled: true}, ability{}
-	return api.WriteJSON(w, capabilitiesResponse{Capabilities: capabilities{
+	all := capabilities{
 		RoomVersions: availableRoomVersions(), ChangePassword: on, ProfileFields: on, SetDisplayname: on,
 		SetAvatarURL: on, Changes3PID: off, GetLoginToken: on, ForcedForget: off,
-	}})
+	}
+	if who.admin {
+		all.Moderation = &moderationAbility{Suspend: true, Lock: true}
+	}
+	return api.WriteJSON(w, capabilitiesResponse{Capabilities: all})
 }
 
 func availableRoomVersions() roomVersions {

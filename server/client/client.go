@@ -38,7 +38,7 @@ type Server struct {
 	media     *media.Repository
 	stages    stageSessions // user-interactive authentication under way
 	nonces    nonces        // of registration by shared secret
-	notices   notices       // of the server to its users
+	notices   serverNotices // of the server to its users
 	guests    guests        // who is a guest
 	sightings sightings     // devices seen since they were last written
 	lazy      lazyMembers   // who has been given which members
@@ -117,12 +117,12 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 
 // Run does the work of the Client-Server API that no request waits for, until ctx
 // ends: it removes what deactivated accounts left behind, writes down when devices
-// were last seen, users last active and what they have not read, and ends typing
-// and presence that have timed out.
+// were last seen, users last active and what they have not read, ends typing and
+// presence that have timed out, and has guests leave rooms that take none any more.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		s.runSweep, s.runSightings, s.runTyping, s.runPresence, s.runUnread,
+		s.runSweep, s.runSightings, s.runTyping, s.runPresence, s.runUnread, s.runGuests,
 	} {
 		group.Go(func() error { return run(ctx) })
 	}

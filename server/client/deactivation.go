@@ -52,6 +52,7 @@ func (s *Server) Deactivate(ctx context.Context, user store.UserNum, erase bool)
 	if err != nil {
 		return fmt.Errorf("deactivate user %d: %w", user, err)
 	}
+	s.noGuest(user)
 	s.log.Info("account deactivated", "user", user)
 	return s.sweepAccount(context.WithoutCancel(ctx), user)
 }

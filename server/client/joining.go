@@ -49,6 +49,9 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request, who session, room 
 	if err := s.limits.Take(api.LimitJoin, string(who.user)); err != nil {
 		return err
 	}
+	if err := s.refuseGuestIn(room, who); err != nil {
+		return err
+	}
 	join := state.Join{Room: room, User: who.user, Reason: req.Reason, Extra: req.Extra}
 	if signed := req.ThirdPartySigned; signed.Kind() == '{' {
 		join.ThirdPartyInvite = append(append([]byte(`{"signed":`), signed...), '}')

@@ -143,7 +143,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request, _ session) error 
 	var who func(tx *store.Tx) (store.UserNum, error)
 	switch req.Type {
 	case stagePassword:
-		user, err := s.loginPassword(r.Context(), &req)
+		user, err := s.loginPassword(r, &req)
 		if err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func (s *Server) answerLogin(w http.ResponseWriter, r *http.Request, plan loginP
 }
 
 // loginPassword checks the password of a login.
-func (s *Server) loginPassword(ctx context.Context, req *loginRequest) (store.UserNum, error) {
+func (s *Server) loginPassword(r *http.Request, req *loginRequest) (store.UserNum, error) {
 	if req.Medium != "" && req.Identifier.Type == "" && req.User == "" {
 		return 0, errWrongPassword
 	}
@@ -196,10 +196,10 @@ func (s *Server) loginPassword(ctx context.Context, req *loginRequest) (store.Us
 	if req.Password == "" {
 		return 0, api.MissingParam("password")
 	}
-	if err := s.limits.Take(api.LimitPassword, string(id)); err != nil {
+	if err := s.limitPassword(id, api.HouseKey(api.ClientIP(r))); err != nil {
 		return 0, err
 	}
-	return s.checkPassword(ctx, id, req.Password)
+	return s.checkPassword(r.Context(), id, req.Password)
 }
 
 // checkPassword returns the number of a user whose password it is, else
@@ -248,6 +248,8 @@ func loginAllowed(tx *store.Tx, user store.UserNum) error {
 		return err
 	case account.Deactivated:
 		return api.ErrUserDeactivated
+	case account.Guest || account.Service:
+		return api.ErrForbidden.Because("Nobody can log in to this account")
 	case account.Locked:
 		return api.ErrUserLocked.SoftLogout()
 	}

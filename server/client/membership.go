@@ -87,6 +87,9 @@ func (s *Server) leaveRoom(w http.ResponseWriter, r *http.Request, who session) 
 	if err != nil {
 		return err
 	}
+	if err := s.refuseRejection(room, who); err != nil {
+		return err
+	}
 	change := state.MembershipChange{Room: room, Sender: who.user, Target: who.user, Membership: matrix.Leave}
 	if err := s.changeMembership(r, change); err != nil {
 		return err

@@ -163,6 +163,8 @@ func ownProfileField(r *http.Request, who session) (string, error) {
 	}
 	name := r.PathValue("keyName")
 	switch {
+	case who.guest && name != fieldDisplayName:
+		return "", api.ErrGuestAccessForbidden.Because("Guests can change their display name only")
 	case len(name) > maxProfileKey:
 		return "", api.ErrKeyTooLarge
 	case name != fieldDisplayName && name != fieldAvatarURL && !isNamespaced(name):

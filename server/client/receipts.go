@@ -95,6 +95,9 @@ func (s *Server) setReadMarker(w http.ResponseWriter, r *http.Request, who sessi
 
 // mark stores markers of a user who is in the room.
 func (s *Server) mark(ctx context.Context, who session, id matrix.RoomID, markers ...marker) error {
+	if err := s.limits.TakeN(api.LimitReceipt, string(who.user), len(markers)); err != nil {
+		return err
+	}
 	now := s.now().UnixMilli()
 	return s.store.Update(ctx, func(tx *store.Tx) error {
 		room, _, err := state.Head(tx, id)

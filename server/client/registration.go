@@ -19,6 +19,7 @@ type registerRequest struct {
 	Username     string `json:"username"`
 	Password     string `json:"password"`
 	InhibitLogin bool   `json:"inhibit_login"`
+	GuestToken   string `json:"guest_access_token"`
 	deviceRequest
 }
 
@@ -27,7 +28,11 @@ type registerRequest struct {
 // Spec: CS Legacy account registration. The name is checked before the client has
 // to authenticate and again, in the write that makes the account, after it.
 func (s *Server) register(w http.ResponseWriter, r *http.Request, _ session) error {
-	if err := s.registrationAllowed(r.URL.Query().Get("kind")); err != nil {
+	kind := r.URL.Query().Get("kind")
+	if kind == "guest" {
+		return s.registerGuest(w, r)
+	}
+	if err := s.registrationAllowed(kind); err != nil {
 		return err
 	}
 	in, err := s.interact(r, session{}, maxLoginBytes, s.registrationFlows())
@@ -46,7 +51,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, _ session) err
 	if err != nil {
 		return err
 	}
-	if err := s.checkAvailable(user); err != nil {
+	if err := s.checkAvailable(user); err != nil && req.GuestToken == "" {
 		return err
 	}
 	if err := s.limitRegistration(r, in); err != nil {
@@ -61,7 +66,8 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, _ session) err
 		return err
 	}
 	made := newAccount{
-		user: user, hash: hash, token: shown.registrationToken, open: s.config.Registration == RegistrationOpen,
+		user: user, hash: hash, token: shown.registrationToken, guest: req.GuestToken,
+		open: s.config.Registration == RegistrationOpen,
 	}
 	if !req.InhibitLogin {
 		made.login = &plan
@@ -83,8 +89,6 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, _ session) err
 // registrationAllowed says whether anybody may register an account of a kind.
 func (s *Server) registrationAllowed(kind string) error {
 	switch {
-	case kind == "guest":
-		return api.ErrGuestAccessForbidden.Because("This server has no guest accounts")
 	case kind != "" && kind != "user":
 		return api.ErrInvalidParam.Because("kind must be user or guest")
 	case s.config.Registration == RegistrationClosed:
@@ -153,6 +157,9 @@ func (s *Server) newUserID(name string) (matrix.UserID, error) {
 	if err != nil {
 		return "", api.ErrInvalidUsername.Because("A user name has letters a to z, digits and ._=-/+ only, and is not too long")
 	}
+	if user == s.noticesUser() {
+		return "", api.ErrExclusive.Because("The server keeps that name for itself")
+	}
 	return user, nil
 }
 
@@ -174,6 +181,7 @@ type newAccount struct {
 	displayName string     // empty: the localpart
 	token       string     // the registration token that allows it; empty: none is needed
 	login       *loginPlan // nil: do not log in
+	guest       string     // the access token of the guest whose account it has been; empty: nobody's
 	open        bool       // made by a stranger with nobody's leave: never the owner's
 }
 
@@ -181,7 +189,8 @@ type newAccount struct {
 // the last use of a token gets all of it or nothing. The error is M_USER_IN_USE or
 // errBadRegistrationToken.
 func (s *Server) makeAccount(ctx context.Context, a newAccount) error {
-	err := s.store.Update(ctx, func(tx *store.Tx) error {
+	var num store.UserNum
+	err := s.store.Update(ctx, func(tx *store.Tx) (err error) {
 		if a.token != "" {
 			if err := tx.UseRegistrationToken(a.token, s.now()); errors.Is(err, store.ErrNotFound) {
 				return errBadRegistrationToken
@@ -189,14 +198,7 @@ func (s *Server) makeAccount(ctx context.Context, a newAccount) error {
 				return err
 			}
 		}
-		create := tx.CreateAccount
-		if a.open {
-			create = tx.CreateOpenAccount
-		}
-		num, err := create(a.user, store.Account{PasswordHash: a.hash, Created: s.now(), Admin: a.admin})
-		if errors.Is(err, store.ErrExists) {
-			return api.ErrUserInUse
-		}
+		num, err = s.putAccount(tx, a)
 		if err != nil {
 			return err
 		}
@@ -213,6 +215,23 @@ func (s *Server) makeAccount(ctx context.Context, a newAccount) error {
 	if err != nil {
 		return fmt.Errorf("register %s: %w", a.user, err)
 	}
+	s.noGuest(num)
 	s.log.Info("account made", "user", a.user)
 	return nil
+}
+
+// putAccount stores the record of an account, be it new or a guest's.
+func (s *Server) putAccount(tx *store.Tx, a newAccount) (store.UserNum, error) {
+	if a.guest != "" {
+		return s.upgradeGuest(tx, a.guest, a)
+	}
+	create := tx.CreateAccount
+	if a.open {
+		create = tx.CreateOpenAccount
+	}
+	num, err := create(a.user, store.Account{PasswordHash: a.hash, Created: s.now(), Admin: a.admin})
+	if errors.Is(err, store.ErrExists) {
+		err = api.ErrUserInUse
+	}
+	return num, err
 }

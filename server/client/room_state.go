@@ -26,11 +26,29 @@ func (s *Server) setRoomStateWithKey(w http.ResponseWriter, r *http.Request, who
 	}
 	key := r.PathValue("stateKey")
 	draft := matrix.Draft{Room: room, Sender: who.user, Type: r.PathValue("eventType"), StateKey: &key, Content: content}
+	if err := s.checkOwnMember(draft, who); err != nil {
+		return err
+	}
 	id, err := s.rooms.Send(r.Context(), store.TxnID{}, draft)
 	if err != nil {
 		return err
 	}
 	return api.WriteJSON(w, eventID{id})
+}
+
+// checkOwnMember holds who writes their own member event to what holds for the
+// endpoints that join and leave.
+func (s *Server) checkOwnMember(draft matrix.Draft, who session) error {
+	if draft.Type != "m.room.member" || *draft.StateKey != string(who.user) {
+		return nil
+	}
+	switch matrix.Membership(contentString(draft.Content, "membership")) {
+	case matrix.Leave:
+		return s.refuseRejection(draft.Room, who)
+	case matrix.Join:
+		return s.refuseGuestIn(draft.Room, who)
+	}
+	return nil
 }
 
 // getRoomStateWithKey answers GET /rooms/{roomID}/state/{eventType}/{stateKey}:

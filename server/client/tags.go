@@ -85,6 +85,9 @@ func (s *Server) changeTags(w http.ResponseWriter, r *http.Request, who session,
 	if tag := r.PathValue("tag"); tag == "" || len(tag) > maxTagBytes {
 		return api.ErrInvalidParam.Because("A tag must have 1 to %d bytes", maxTagBytes)
 	}
+	if err := s.limitData(who, 0); err != nil {
+		return err
+	}
 	err = s.store.Update(r.Context(), func(tx *store.Tx) error {
 		room, err := dataRoom(tx, who, id)
 		if err != nil {

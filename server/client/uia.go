@@ -62,6 +62,8 @@ type authData struct {
 	User       string         `json:"user"`
 	Password   string         `json:"password"`
 	Token      string         `json:"token"`
+
+	house string // where the request comes from; see api.HouseKey
 }
 
 // interaction is a request that is, or will be, authenticated by its user.
@@ -106,7 +108,7 @@ func (s *Server) interact(r *http.Request, who session, limit int64, flows []flo
 	in := &interaction{body: body, auth: auth, who: who}
 	var id string
 	if auth != nil {
-		id = auth.Session
+		id, auth.house = auth.Session, api.HouseKey(api.ClientIP(r))
 	}
 	in.stage, in.body, err = s.stages.enter(id, stageRequest{
 		method: r.Method, path: r.URL.Path, user: who.num, flows: flows, body: body, now: s.now(),
@@ -178,11 +180,12 @@ func (s *Server) tryPassword(ctx context.Context, who session, auth *authData) (
 	if err != nil {
 		return 0, err
 	}
-	key := string(id)
 	if who.known() { // strangers cannot use up the tries of who is logged in
-		key += "\x00" + string(who.device)
+		err = s.limits.Take(api.LimitPassword, string(id)+"\x00\x00"+string(who.user)+"\x00"+string(who.device))
+	} else {
+		err = s.limitPassword(id, auth.house)
 	}
-	if err := s.limits.Take(api.LimitPassword, key); err != nil {
+	if err != nil {
 		return 0, err
 	}
 	found, err := s.checkPassword(ctx, id, auth.Password)

@@ -75,6 +75,7 @@ func (s *Server) submitFallbackPage(w http.ResponseWriter, r *http.Request, _ se
 	auth := &authData{
 		Type: r.PathValue("type"), User: r.PostForm.Get("user"),
 		Password: r.PostForm.Get("password"), Token: r.PostForm.Get("token"),
+		house: api.HouseKey(api.ClientIP(r)),
 	}
 	if auth.Type == stageRegistrationToken {
 		if err := s.limits.TakeIP(api.LimitTokenCheck, api.ClientIP(r)); err != nil {

@@ -15,5 +15,5 @@ type whoamiResponse struct {
 
 // getTokenOwner answers GET /account/whoami.
 func (s *Server) getTokenOwner(w http.ResponseWriter, _ *http.Request, who session) error {
-	return api.WriteJSON(w, whoamiResponse{UserID: who.user, DeviceID: who.device})
+	return api.WriteJSON(w, whoamiResponse{UserID: who.user, DeviceID: who.device, IsGuest: who.guest})
 }
