@@ -56,6 +56,7 @@ var checks = []func(*checker) error{
 	checkMemberships,
 	checkRoomRecords,
 	checkThreads,
+	checkWords,
 	checkPurges,
 	checkCitations,
 	checkSlots,
@@ -122,7 +123,7 @@ var keyKinds = map[bucketName]struct{ kinds, zero string }{
 	bucketState: {kinds: string([]byte{stateCitation, stateSlot, stateRecord, stateCounter})},
 	bucketRoom: {
 		kinds: string([]byte{
-			roomMember, roomReceipt, roomReceiptAt, roomRelation, roomThread, roomRedaction, roomHistory, roomUnread, roomAlias,
+			roomMember, roomReceipt, roomReceiptAt, roomRelation, roomThread, roomWords, roomRedaction, roomHistory, roomUnread, roomAlias,
 		}),
 		zero: string([]byte{aliasRoom, publishedRoom, purgedRoom}),
 	},

@@ -323,7 +323,10 @@ func (tx *Tx) Redact(room RoomNum, target, by EventNum) error {
 		return fmt.Errorf("redact %s: %w", ev.ID, err)
 	}
 	ev.Event, ev.RedactedBy = pruned, by
-	return tx.writeEvent(ev)
+	if err := tx.writeEvent(ev); err != nil {
+		return err
+	}
+	return tx.dropWords(room, ev.Num)
 }
 
 // regionKey begins the keys of one region of a room in bucket event.

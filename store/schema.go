@@ -124,6 +124,7 @@ const (
 	roomReceiptAt = 'R' // position(8) -> which receipt stands there: the index for sync
 	roomRelation  = 'x' // 8 bytes of the parent's ID hash, child's event number(8) -> relation (relation.go); at number ^0 the thread (thread.go)
 	roomThread    = 't' // newest reply's event number(8), 8 bytes of the root's ID hash -> root's ID (thread.go)
+	roomWords     = 'w' // number(8) of the last of some timeline events -> number of the first, filter of their words (word_block.go)
 	roomRedaction = 'd' // 16 bytes of the target's ID hash -> redaction's event number, where the target was not here yet
 	roomHistory   = 'h' // place(8) counted down from ^1 at our first event -> event number: back-filled history (history.go)
 	roomUnread    = 'n' // user(4) -> counts of unread events up to a position: a checkpoint

@@ -89,10 +89,19 @@ func (g *gathered) empty() bool {
 // "the most recent replacement event (as determined by origin_server_ts, falling
 // back to event_id in the case of a tie)".
 func (f *formatter) appendReplacement(b []byte, ev *store.StoredEvent, edits []store.EventNum, depth int) ([]byte, error) {
-	if relation, ok := ev.Relation(); ok && relation.Type == "m.replace" {
-		return b, nil // an edit cannot be edited
+	last, err := f.newestEdit(ev, edits)
+	if last == nil || err != nil {
+		return b, err
 	}
-	var last *store.StoredEvent
+	return f.appendChild(append(b, `,"m.replace":`...), last, depth+1)
+}
+
+// newestEdit returns the newest valid edit of an event that the user may see, nil
+// for none.
+func (f *formatter) newestEdit(ev *store.StoredEvent, edits []store.EventNum) (last *store.StoredEvent, err error) {
+	if relation, ok := ev.Relation(); ok && relation.Type == "m.replace" {
+		return nil, nil // an edit cannot be edited
+	}
 	for _, num := range edits {
 		edit, err := f.tx.Event(f.room, num)
 		if err != nil {
@@ -109,10 +118,32 @@ func (f *formatter) appendReplacement(b []byte, ev *store.StoredEvent, edits []s
 			last = edit
 		}
 	}
-	if last == nil {
-		return b, nil
+	return last, nil
+}
+
+// replaced says whether an event is no more what its sender wants to have said: it
+// was edited, or is an edit that is not the newest valid one.
+func (f *formatter) replaced(ev *store.StoredEvent) (bool, error) {
+	original := ev
+	if relation, ok := ev.Relation(); ok && relation.Type == "m.replace" {
+		room, num, known := f.tx.EventByID(relation.Event)
+		if !known || room != f.room {
+			return false, nil
+		}
+		var err error
+		if original, err = f.tx.Event(room, num); err != nil {
+			return false, err
+		}
 	}
-	return f.appendChild(append(b, `,"m.replace":`...), last, depth+1)
+	found, err := f.gather(original)
+	if err != nil {
+		return false, err
+	}
+	last, err := f.newestEdit(original, found.edits)
+	if last == nil || err != nil {
+		return original != ev, err
+	}
+	return last.Num != ev.Num, nil
 }
 
 // replaces says whether an event may stand in another's place: same sender, same

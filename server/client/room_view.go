@@ -36,11 +36,17 @@ func (s *Server) roomView(tx *store.Tx, id matrix.RoomID, who session) (*roomVie
 	if err != nil {
 		return nil, errNotMember
 	}
-	v := &roomView{num: num, head: head, state: head.Current, upto: tx.Position()}
-	if v.format, err = s.formatter(tx, num, who); err != nil {
+	format, err := s.formatter(tx, num, who)
+	if err != nil {
 		return nil, err
 	}
-	last, may, err := v.format.viewer.Reach(head)
+	return format.view(head)
+}
+
+// view returns the view of the formatter's room, or M_FORBIDDEN.
+func (f *formatter) view(head store.Head) (*roomView, error) {
+	v := &roomView{num: f.room, head: head, state: head.Current, upto: f.tx.Position(), format: f}
+	last, may, err := f.viewer.Reach(head)
 	if err != nil {
 		return nil, err
 	}
@@ -49,11 +55,26 @@ func (s *Server) roomView(tx *store.Tx, id matrix.RoomID, who session) (*roomVie
 	}
 	if last != 0 {
 		v.upto = last
-		if v.state, err = tx.CurrentAt(num, last); err != nil {
+		if v.state, err = f.tx.CurrentAt(f.room, last); err != nil {
 			return nil, err
 		}
 	}
 	return v, nil
+}
+
+// viewOf returns the view that the same session has of another room. The error
+// wraps store.ErrNotFound where the server has never been in it.
+func (f *formatter) viewOf(room store.RoomNum) (*roomView, error) {
+	head, err := f.tx.Head(room)
+	if err != nil {
+		return nil, err
+	}
+	there := *f
+	there.room, there.id = room, f.tx.RoomID(room)
+	if there.viewer, err = state.NewViewer(f.tx, room, f.who.user); err != nil {
+		return nil, err
+	}
+	return there.view(head)
 }
 
 // stateList is the numbers of state events that are written one chunk after the
