@@ -160,6 +160,10 @@ var roomRoutes = []route{
 	{"GET /_matrix/client/v1/rooms/{roomID}/threads", device, (*Server).getThreadRoots},
 	{"GET /_matrix/client/v1/rooms/{roomID}/timestamp_to_event", device, (*Server).getEventByTimestamp},
 	{"POST /_matrix/client/v3/search", device, (*Server).search},
+	{"GET /_matrix/client/v3/events", device, (*Server).getEvents},
+	{"GET /_matrix/client/v3/events/{eventID}", device, (*Server).getOneEvent},
+	{"GET /_matrix/client/v3/initialSync", device, (*Server).initialSync},
+	{"GET /_matrix/client/v3/rooms/{roomID}/initialSync", device, (*Server).roomInitialSync},
 	{"GET /_matrix/client/v3/rooms/{roomID}/members", device, (*Server).getMembersByRoom},
 	{"GET /_matrix/client/v3/rooms/{roomID}/joined_members", device, (*Server).getJoinedMembersByRoom},
 }
