@@ -110,7 +110,6 @@ func (c *Config) settings() []setting {
 		{group: "What users get", name: "presence", arg: "on|local|off", value: oneOf(&c.Presence, PresenceOn, PresenceLocal, PresenceOff), initial: "on",
 			help: "whether users see each other online: of all servers, of this one, not at all (comes with a later release)"},
 		{name: "url-previews", arg: "on|off", value: onOff(&c.URLPreviews), initial: "off",
-			warn: "previews of links come with a later release: none are made",
 			help: "fetch the pages that messages link to, for previews"},
 		{name: "legacy-media", arg: "on|off", value: onOff(&c.LegacyMedia), initial: "off",
 			help: "serve media without a token at the old endpoints too"},

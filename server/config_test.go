@@ -32,7 +32,7 @@ func TestDefaults(t *testing.T) {
 // A flag is stronger than the environment, which is stronger than the file.
 func TestPrecedence(t *testing.T) {
 	dir := t.TempDir()
-	file := "server-name = 'file.example'\nlog-level = 'error'\npassword-cost = 5\nlisten = [':1', ':2']\nurl-previews = true\n"
+	file := "server-name = 'file.example'\nlog-level = 'error'\npassword-cost = 5\nlisten = [':1', ':2']\nurl-previews = true\nappservices = '/tmp'\n"
 	if err := os.WriteFile(filepath.Join(dir, configFile), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestPrecedence(t *testing.T) {
 	if !reflect.DeepEqual(rest, []string{"add", "bob"}) {
 		t.Errorf("rest %q", rest)
 	}
-	if w := c.Warnings(); len(w) != 1 || !strings.Contains(w[0], "url-previews") {
+	if w := c.Warnings(); len(w) != 1 || !strings.Contains(w[0], "appservices") {
 		t.Errorf("warnings %q", w)
 	}
 }

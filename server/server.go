@@ -71,8 +71,12 @@ func (s *Server) open() (err error) {
 	if s.config.RateLimits == On {
 		limits = api.NewLimiter()
 	}
-	s.media = media.New(s.store, media.Config{Budget: newBudget(s.config.Memory).take, Log: s.log})
 	dialer := remote.NewDialer(s.config.AllowPrivateNetworks == On)
+	mediaConfig := media.Config{Budget: newBudget(s.config.Memory).take, Log: s.log}
+	if s.config.URLPreviews == On {
+		mediaConfig.Previews = dialer.Client(remote.ClientConfig{Redirects: media.PreviewRedirects, PerHost: 2})
+	}
+	s.media = media.New(s.store, mediaConfig)
 	s.push = push.NewGateway(s.store, dialer.Client(remote.ClientConfig{Timeout: push.SendTimeout}), s.log)
 	s.client = client.New(s.store, rooms, s.clientConfig(limits))
 	s.owner = &owner{s.store, rooms, s.client, client.NewPasswords(s.config.PasswordCost), time.Now}

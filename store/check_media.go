@@ -25,6 +25,10 @@ func checkMedia(c *checker) error {
 			c.checkReservation(MediaID(key[1:]))
 		case mediaReservedBy:
 			c.checkReservedBy(key[1:])
+		case mediaPreview:
+			c.checkPreview(key[1:])
+		case mediaPreviewAt:
+			c.checkPreviewAt(key[1:])
 		default:
 			c.faultf("media: key %x is of no known kind", key)
 		}

@@ -183,4 +183,6 @@ const (
 	mediaUse        = 'b' // blob(32), then 'm' and the key of a file, or 't' and that of a thumbnail, without kind -> nothing
 	mediaReserved   = 'p' // media ID of ours -> user, expiry: a file that is to come (media_reservation.go)
 	mediaReservedBy = 'P' // user(4) media ID -> nothing: which of those are whose
+	mediaPreview    = 'u' // hash(16) of language and URL -> expiry, image, JSON (preview.go)
+	mediaPreviewAt  = 'U' // expiry(8) hash(16) -> nothing: the index for expiry
 )

@@ -229,6 +229,8 @@ var mediaRoutes = []route{
 	{"GET /_matrix/client/v1/media/download/{serverName}/{mediaID}", device, (*Server).getContentAuthed},
 	{"GET /_matrix/client/v1/media/download/{serverName}/{mediaID}/{fileName}", device, (*Server).getContentOverrideNameAuthed},
 	{"GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaID}", device, (*Server).getContentThumbnailAuthed},
+	{"GET /_matrix/client/v1/media/preview_url", device, (*Server).getUrlPreviewAuthed},
+	{"GET /_matrix/media/v3/preview_url", device, (*Server).getUrlPreview},
 	{"GET /_matrix/media/v3/config", device, (*Server).getConfig},
 	{"GET /_matrix/media/v3/download/{serverName}/{mediaID}", optional, (*Server).getContent},
 	{"GET /_matrix/media/v3/download/{serverName}/{mediaID}/{fileName}", optional, (*Server).getContentOverrideName},

@@ -18,10 +18,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 
 	"hearth/server/api"
 	"hearth/state/matrix"
@@ -39,6 +41,8 @@ type Config struct {
 	MaxUpload int64
 	// Budget gives the memory to make thumbnails. If nil, nothing counts it.
 	Budget Budget
+	// Previews fetches what links lead to. If nil, no previews are made of them.
+	Previews *http.Client
 	// Log takes what goes wrong. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -61,6 +65,10 @@ type Repository struct {
 	waiting *semaphore.Weighted // of those that wait for their turn
 	awaited awaited             // files that are to come
 
+	previewing  singleflight.Group  // previews that are being made
+	previewTurn *semaphore.Weighted // of those
+	previewWait *semaphore.Weighted // of the requests that wait for one
+
 	// referring is held for reading from before a blob is committed until a
 	// record refers to it, and for writing while a blob without record is
 	// deleted: so nobody refers to what is being deleted.
@@ -81,6 +89,7 @@ func New(st *store.Store, config Config) *Repository {
 	return &Repository{
 		config: config, store: st, blobs: st.Blobs(), log: config.Log, now: time.Now,
 		turn: semaphore.NewWeighted(1), waiting: semaphore.NewWeighted(maxWaiting),
+		previewTurn: semaphore.NewWeighted(maxPreviewing), previewWait: semaphore.NewWeighted(maxPreviewWait),
 	}
 }
 
@@ -107,7 +116,7 @@ func (m *Repository) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		removed, err := m.sweep(ctx)
-		err = errors.Join(err, m.sweepReservations(ctx))
+		err = errors.Join(err, m.sweepReservations(ctx), m.sweepPreviews(ctx))
 		if err != nil && ctx.Err() == nil {
 			m.log.Warn("files that nobody needs could not be removed", "err", err)
 		}
