@@ -49,11 +49,15 @@ func (i ignoredUsers) hides(ev *matrix.Event) bool { return !ev.IsState() && i.h
 type hiddenInvites struct {
 	all     bool // he blocks invites
 	ignored ignoredUsers
+	changed store.Position // when he last decided about that: invites may be shown again
 }
 
 func readHiddenInvites(tx *store.Tx, who session) (h hiddenInvites, err error) {
 	if h.all, err = state.BlocksInvites(tx, who.num); err != nil {
 		return h, err
+	}
+	for _, typ := range []string{"m.ignored_user_list", "m.invite_permission_config"} {
+		h.changed = max(h.changed, tx.AccountDataPosition(who.num, 0, typ))
 	}
 	h.ignored, err = readIgnored(tx, who.num)
 	return h, err

@@ -17,12 +17,18 @@ const maxSyncWait = 3 * time.Minute
 type syncRequest struct {
 	who        session
 	filter     *Filter
+	filterHash uint64 // of the parameter; see lazyClient
 	since      streamToken
 	initial    bool // everything, not what is new behind since
 	fullState  bool
 	stateAfter string // the name of the section for the state behind the timeline; "": before it
 	timeout    time.Duration
 	presence   PresenceState // what the device is marked as while it waits
+}
+
+// lazyClient returns who keeps the members that the sync gives.
+func (req *syncRequest) lazyClient() lazyClient {
+	return lazyClient{deviceName{req.who.num, req.who.device}, req.filterHash}
 }
 
 // sync answers GET /sync: what is new for a user behind a token, as soon as
@@ -80,6 +86,7 @@ func (s *Server) readSync(r *http.Request, who session) (syncRequest, error) {
 	if req.filter, err = s.findFilter(who, q.Get("filter")); err != nil {
 		return req, err
 	}
+	req.filterHash = hashFilter(q.Get("filter"))
 	if since := q.Get("since"); since != "" {
 		if req.since, err = parseToken("since", since); err != nil {
 			return req, err
@@ -150,7 +157,7 @@ func (s *Server) answerSync(req syncRequest, out *syncWriter) error {
 	err := s.store.View(func(tx *store.Tx) (err error) {
 		out.next = streamToken{pos: tx.Position(), memory: s.serials.now()}
 		if req.initial {
-			s.lazy.begin(deviceName{req.who.num, req.who.device}, out.next.pos)
+			s.lazy.begin(req.lazyClient(), out.next.pos)
 		}
 		if err = s.syncTop(tx, req, out); err != nil {
 			return err
@@ -237,7 +244,7 @@ func (s *Server) syncRooms(tx *store.Tx, req syncRequest, next streamToken) ([]s
 			if hide, err := hidden.hides(tx, m); hide || err != nil {
 				return true, err
 			}
-			if fresh {
+			if fresh || hidden.changed > req.since.pos {
 				others = append(others, syncRoom{"invite", m, id})
 			}
 		case matrix.Knock:

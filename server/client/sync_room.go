@@ -201,7 +201,11 @@ func (rs *roomSync) collectEphemeral() error {
 		}
 	}
 	if filter.MatchIn(rs.room.id, "m.typing", "") {
-		if typing, ok := rs.typing.Since(room, rs.req.since.memory, rs.format.ignored); ok {
+		since := rs.req.since.memory
+		if rs.since == 0 { // the room is new to the client, whoever types since when
+			since = 0
+		}
+		if typing, ok := rs.typing.Since(room, since, rs.format.ignored); ok {
 			rs.addEphemeral("m.typing", typing)
 		}
 	}

@@ -123,7 +123,7 @@ func (rs *roomSync) addMember(at store.SnapshotID, user matrix.UserID, redundant
 	if err != nil || num == 0 || slices.Contains(rs.state, num) {
 		return err
 	}
-	given := lazyMember{deviceName{rs.req.who.num, rs.req.who.device}, rs.room.member.Room, num}
+	given := lazyMember{rs.req.lazyClient(), rs.room.member.Room, num}
 	if !redundant && rs.lazy.has(given, rs.req.since.pos, rs.room.member.Joined) {
 		return nil
 	}
