@@ -311,6 +311,10 @@ func TestCitedEventsAreFetched(t *testing.T) {
 	if got := to.acceptFrom(from, bad); got[0] != Rejected {
 		t.Errorf("the second time: verdict %d", got)
 	}
+	// The outlier is the room's next event; the check finds it in the state.
+	if got := to.acceptFrom(from, join); got[0] != Accepted || to.current(room)[auth.Key{Type: "m.room.member", StateKey: key}] != join.ID {
+		t.Errorf("the cited event: verdict %d", got)
+	}
 }
 
 // cite builds an event again with another one among what it cites, in the place of
@@ -429,5 +433,37 @@ func TestFetchingHoldsNothing(t *testing.T) {
 	from.gap, from.pending = 0, cancel
 	if _, err := to.rooms.AcceptFrom(ctx, events[len(events)-1:], from.source()); !errors.Is(err, context.Canceled) {
 		t.Errorf("the context has ended: %v", err)
+	}
+}
+
+// A given state has what our state has not, lacks what ours has, and may differ in
+// more places than one write holds.
+func TestGivenStateIsTheOthersState(t *testing.T) {
+	h := newHouse(t)
+	from, to := &peer{house: h}, newHouse(t)
+	room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: "12"})
+	_, err := to.rooms.AcceptAll(context.Background(), h.all(room))
+	to.must(err)
+	for i := range stateStep + 10 {
+		_, err := h.set(room, alice, "m.x", fmt.Sprint(i), `{}`)
+		h.must(err)
+	}
+	end := from.find(h.send(room, alice, "m.room.message", `{}`))
+	for _, typ := range []string{"m.x", "m.y"} {
+		_, err = to.set(room, alice, typ, "ours", `{}`)
+		to.must(err)
+	}
+	if got := to.acceptFrom(from, end); got[0] != Accepted || from.states != 1 {
+		t.Errorf("verdict %d by %d states", got, from.states)
+	}
+	sameState(t, "before", to.stateBefore(end.ID), h.stateBefore(end.ID))
+	state := to.current(room)
+	for key := range h.current(room) {
+		if state[key] == "" {
+			t.Errorf("the current state lacks %v", key)
+		}
+	}
+	if state[auth.Key{Type: "m.y", StateKey: "ours"}] == "" {
+		t.Error("the current state lacks what is ours")
 	}
 }

@@ -186,6 +186,9 @@ func (c *checker) checkCounts(room RoomNum, h Head) error {
 			c.faultf("room %d: current state, slot %d: %v", room, slot, err)
 			return true, c.ctx.Err()
 		}
+		if ev.StateNum() != num {
+			c.faultf("room %d: current state, slot %d: event %d, which states know as %d", room, slot, num, ev.StateNum())
+		}
 		if ev.Rejected {
 			c.faultf("room %d: current state, slot %d: event %d is rejected", room, slot, num)
 		}
