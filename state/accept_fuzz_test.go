@@ -47,10 +47,11 @@ const (
 	eve  = matrix.UserID("@eve:far.example")
 )
 
-// Second byte of an input: which rooms have their first events.
+// Second byte of an input: which rooms have their first events, and more.
 const (
 	flagEmpty = 0x01 // the first room has no events
 	flagBoth  = 0x02 // the second room has some
+	flagBrief = 0x04 // what differs a little is resolved outside of the write
 )
 
 // program is an input as it runs.
@@ -75,6 +76,11 @@ type site struct {
 func newProgram(h *house, in []byte) *program {
 	p := &program{house: h, model: newAcceptModel(), in: in}
 	versions, flags := p.byte(), p.byte()
+	if flags&flagBrief != 0 {
+		brief := briefBounds
+		briefBounds = bounds{slots: 2, chain: 8}
+		h.Cleanup(func() { briefBounds = brief })
+	}
 	for i := range p.sites {
 		s := &p.sites[i]
 		s.version = matrix.Versions()[int(versions>>(4*i)&15)%len(matrix.Versions())]

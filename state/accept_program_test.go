@@ -172,11 +172,11 @@ func fuzzCreate(v *matrix.Version, sender matrix.UserID, in instruction) string 
 func acceptSeeds() (seeds [][]byte) {
 	for version := range byte(12) {
 		for _, code := range acceptPrograms {
-			seeds = append(seeds, append([]byte{version | (11-version)<<4, flagBoth}, code...))
+			seeds = append(seeds, append([]byte{version | (11-version)<<4, flagBoth | version%2*flagBrief}, code...))
 		}
 		rnd := rand.New(rand.NewPCG(uint64(version), 4))
 		for _, steps := range []int{12, 30, 60} {
-			seeds = append(seeds, append([]byte{version * 17, byte(rnd.IntN(4))}, chance(rnd, steps)...))
+			seeds = append(seeds, append([]byte{version * 17, byte(rnd.IntN(8))}, chance(rnd, steps)...))
 		}
 	}
 	return seeds
