@@ -97,6 +97,9 @@ func (a *acceptance) run() (Verdict, error) {
 
 // begin takes the first event of a room.
 func (a *acceptance) begin() (verdict Verdict, err error) {
+	if citesToBegin(a.ev) {
+		return Rejected, nil
+	}
 	none := func(string, string) (*matrix.Event, error) { return nil, nil }
 	if err := auth.Check(a.ev, none); err != nil {
 		return refusedIs(Rejected, err)

@@ -89,6 +89,9 @@ type citation struct {
 
 // judge holds an event to what it cites; 0 is no verdict yet.
 func (c citation) judge(ev *matrix.Event) (Verdict, error) {
+	if citesToBegin(ev) {
+		return Rejected, nil
+	}
 	err := auth.CheckAuthEvents(ev, c.events, func(id matrix.EventID) bool { return c.rejected[id] })
 	if err != nil {
 		return refusedIs(Rejected, err)
@@ -184,4 +187,14 @@ func refusedIs(verdict Verdict, err error) (Verdict, error) {
 		return verdict, nil
 	}
 	return 0, err
+}
+
+// citesToBegin says whether an event of type m.room.create cites anything. The auth
+// rules let it pass whatever it cites, events of other rooms and such as are not
+// here too, on which no resolution could go on.
+//
+// Spec: SS Auth events selection: "The auth_events for the m.room.create event in a
+// room is empty".
+func citesToBegin(ev *matrix.Event) bool {
+	return ev.Type == "m.room.create" && len(ev.AuthEvents) > 0
 }

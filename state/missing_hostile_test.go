@@ -213,13 +213,16 @@ func TestOutlierThatIsForbidden(t *testing.T) {
 	from.must(from.change(room, alice, bob, matrix.Ban))
 	ban := last(from.all(room))
 	// By what it cites bob is still there.
-	topic := matrix.Draft{Sender: bob, Type: "m.room.member", StateKey: (*string)(ptr(string(bob))), Content: []byte(`{"membership":"join"}`)}
+	topic := matrix.Draft{Sender: bob, Type: "m.room.member", StateKey: ptr(string(bob)), Content: []byte(`{"membership":"join"}`)}
 	late := to.build(room, []*matrix.Event{ban}, 90, topic)
 	from.lies[late.ID] = late
 	cites := to.cite(to.build(room, events[shared-1:shared], 91, matrix.Draft{Sender: bob, Type: "m.x", Content: []byte(`{}`)}), late)
 	to.acceptFrom(from, cites)
 	if ev := to.event(late.ID); !ev.Outlier || ev.Rejected {
 		t.Fatalf("the outlier is %+v", ev)
+	}
+	if to.sees(alice, late.ID) {
+		t.Error("alice sees an event of which it is not known where it stands")
 	}
 	got := to.acceptFrom(from, ban, late)
 	if got[1] != SoftFailed {

@@ -52,9 +52,9 @@ func (v *Viewer) Reach(head store.Head) (last store.Position, ok bool, err error
 
 // Sees says whether the user may see an event. Spec: CS Room History
 // Visibility, Server behaviour; the rules are quoted in allows. Nobody sees what was
-// rejected or soft-failed.
+// rejected or soft-failed, or of what is not known where it stands.
 func (v *Viewer) Sees(ev *store.StoredEvent) (bool, error) {
-	if ev.Rejected || ev.SoftFailed {
+	if ev.Rejected || ev.SoftFailed || ev.Outlier {
 		return false, nil
 	}
 	before, err := v.at(ev.Before)
