@@ -46,6 +46,7 @@ func (a account) roles() string {
 	}{
 		{a.Owner, "owner"}, {a.Admin, "administrator"}, {a.Deactivated, "deactivated"},
 		{a.Locked, "locked"}, {a.Suspended, "suspended"},
+		{a.Guest, "guest"}, {a.Service, "the server itself"},
 	} {
 		if role.is {
 			all = append(all, role.name)

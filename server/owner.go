@@ -35,6 +35,8 @@ type account struct {
 	Deactivated bool          `json:"deactivated,omitzero"`
 	Locked      bool          `json:"locked,omitzero"`
 	Suspended   bool          `json:"suspended,omitzero"`
+	Guest       bool          `json:"guest,omitzero"`
+	Service     bool          `json:"service,omitzero"` // the server's own account
 	Created     time.Time     `json:"created"`
 }
 
@@ -65,6 +67,9 @@ func (o *owner) addUser(ctx context.Context, name, password string, admin bool) 
 	id, err := o.userID(name)
 	if err != nil {
 		return account{}, err
+	}
+	if id == o.client.NoticesUser() {
+		return account{}, api.ErrExclusive.Because("The server keeps that name for itself")
 	}
 	hash, err := o.passwords.Hash(ctx, password)
 	if err != nil {
@@ -117,7 +122,7 @@ func (o *owner) users() ([]account, error) {
 		return tx.Accounts(func(num store.UserNum, a store.Account) (bool, error) {
 			all = append(all, account{
 				User: tx.UserID(num), Owner: num == first, Admin: a.Admin, Deactivated: a.Deactivated,
-				Locked: a.Locked, Suspended: a.Suspended, Created: a.Created,
+				Locked: a.Locked, Suspended: a.Suspended, Guest: a.Guest, Service: a.Service, Created: a.Created,
 			})
 			return true, nil
 		})

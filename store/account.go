@@ -17,11 +17,12 @@ type Account struct {
 	Created      time.Time // with milliseconds
 	Admin        bool
 	Deactivated  bool
-	Erased       bool // deactivated with the wish that its events be forgotten
-	Locked       bool // CS Account locking
-	Suspended    bool // CS Account suspension
-	Guest        bool // CS Guest Access; has no password
-	Service      bool // speaks for the server itself: nobody logs in to it
+	Erased       bool     // deactivated with the wish that its events be forgotten
+	ErasedAt     Position // the newest position when that was wished
+	Locked       bool     // CS Account locking
+	Suspended    bool     // CS Account suspension
+	Guest        bool     // CS Guest Access; has no password
+	Service      bool     // speaks for the server itself: nobody logs in to it
 }
 
 // The bits of an account record's first number.
@@ -174,7 +175,9 @@ func (tx *Tx) Deactivate(user UserNum, erase bool) error {
 	}
 	err := tx.UpdateAccount(user, func(a *Account) {
 		a.Deactivated, a.Admin = true, false
-		a.Erased = a.Erased || erase
+		if erase && !a.Erased {
+			a.Erased, a.ErasedAt = true, tx.Position()
+		}
 		a.PasswordHash = ""
 	})
 	if err != nil {
@@ -223,6 +226,9 @@ func (tx *Tx) putAccount(user UserNum, a Account) error {
 	v := binary.AppendUvarint(nil, flags)
 	v = binary.AppendVarint(v, a.Created.UnixMilli())
 	v = appendString(v, a.PasswordHash)
+	if a.Erased {
+		v = binary.AppendUvarint(v, uint64(a.ErasedAt))
+	}
 	return tx.put(bucketUser, keyOf(uint32(user), userAccount), v)
 }
 
@@ -248,5 +254,8 @@ func readAccount(v []byte) (Account, error) {
 		Created:     time.UnixMilli(r.varint()),
 	}
 	a.PasswordHash = r.string()
+	if a.Erased && len(r.b) > 0 { // the first records had no position
+		a.ErasedAt = Position(r.uvarint())
+	}
 	return a, r.err
 }

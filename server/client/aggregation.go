@@ -238,9 +238,13 @@ func (f *formatter) appendReferences(b []byte, nums []store.EventNum) ([]byte, e
 
 // appendChild appends a whole event.
 func (f *formatter) appendChild(b []byte, ev *store.StoredEvent, depth int) ([]byte, error) {
+	ev, err := f.shown(ev)
+	if err != nil {
+		return nil, err
+	}
 	b = f.appendBody(b, ev.Event)
 	b = append(b, `,"unsigned":`...)
-	b, err := f.appendUnsigned(b, ev, depth)
+	b, err = f.appendUnsigned(b, ev, depth)
 	return append(b, '}'), err
 }
 

@@ -40,6 +40,7 @@ type Server struct {
 	nonces    nonces        // of registration by shared secret
 	notices   serverNotices // of the server to its users
 	guests    guests        // who is a guest
+	erasures  erasures      // whose events newcomers do not see
 	sightings sightings     // devices seen since they were last written
 	lazy      lazyMembers   // who has been given which members
 	serials   memorySerials // of changes in memory alone: the next two

@@ -48,11 +48,23 @@ func (s *Server) deactivateAccount(w http.ResponseWriter, r *http.Request, who s
 // Deactivate closes an account for good: the user leaves all rooms, and what the
 // account had stored is removed. What a crash cuts short, the next start completes.
 func (s *Server) Deactivate(ctx context.Context, user store.UserNum, erase bool) error {
-	err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.Deactivate(user, erase) })
+	var id matrix.UserID
+	var account store.Account
+	err := s.store.Update(ctx, func(tx *store.Tx) (err error) {
+		if err := tx.Deactivate(user, erase); err != nil {
+			return err
+		}
+		id = tx.UserID(user)
+		account, err = tx.Account(user)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("deactivate user %d: %w", user, err)
 	}
 	s.noGuest(user)
+	if account.Erased {
+		s.erasures.add(id, account.ErasedAt)
+	}
 	s.log.Info("account deactivated", "user", user)
 	return s.sweepAccount(context.WithoutCancel(ctx), user)
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"errors"
 	"strconv"
 	"time"
 
@@ -23,6 +24,7 @@ type formatter struct {
 	who     session
 	viewer  *state.Viewer
 	ignored ignoredUsers
+	erased  map[matrix.UserID]store.Position // see erasures
 	now     time.Time
 	filter  *Filter // its event_format and event_fields
 }
@@ -37,8 +39,13 @@ func (s *Server) formatter(tx *store.Tx, room store.RoomNum, who session) (*form
 	if err != nil {
 		return nil, err
 	}
+	erased, err := s.erasures.read(tx)
+	if err != nil {
+		return nil, err
+	}
 	return &formatter{
-		tx: tx, room: room, id: tx.RoomID(room), who: who, viewer: viewer, ignored: ignored, now: s.now(), filter: new(Filter),
+		tx: tx, room: room, id: tx.RoomID(room), who: who, viewer: viewer, ignored: ignored, erased: erased,
+		now: s.now(), filter: new(Filter),
 	}, nil
 }
 
@@ -53,6 +60,10 @@ func (f *formatter) shows(ev *store.StoredEvent) (bool, error) {
 // event returns an event in the form for clients.
 func (f *formatter) event(ev *store.StoredEvent) (jsontext.Value, error) {
 	if f.filter.Federation() {
+		ev, err := f.shown(ev)
+		if err != nil {
+			return nil, err
+		}
 		return f.filter.Trim(jsontext.Value(ev.JSON()))
 	}
 	b, err := f.appendChild(make([]byte, 0, len(ev.Content)+512), ev, 0)
@@ -125,7 +136,8 @@ func (f *formatter) appendUnsigned(b []byte, ev *store.StoredEvent, depth int) (
 	return append(b, '}'), nil
 }
 
-// appendReplaced appends what a state event took the place of.
+// appendReplaced appends what a state event took the place of: its ID in any case,
+// more of it only if the user may see it.
 func (f *formatter) appendReplaced(b []byte, ev *store.StoredEvent) ([]byte, error) {
 	if !ev.HasSlot {
 		return b, nil
@@ -134,13 +146,33 @@ func (f *formatter) appendReplaced(b []byte, ev *store.StoredEvent) ([]byte, err
 	if num == 0 || err != nil {
 		return b, err
 	}
+	if sees, err := f.seesReplaced(ev, num); err != nil || !sees {
+		id, idErr := f.tx.EventID(f.room, num)
+		return appendMember(b, "replaces_state", string(id)), errors.Join(err, idErr)
+	}
 	was, err := f.tx.Event(f.room, num)
 	if err != nil {
+		return nil, err
+	}
+	if was, err = f.shown(was); err != nil {
 		return nil, err
 	}
 	b = append(append(b, `,"prev_content":`...), was.Content...)
 	b = appendMember(b, "prev_sender", string(was.Sender))
 	return appendMember(b, "replaces_state", string(was.ID)), nil
+}
+
+// seesReplaced says whether the user may see what a state event took the place of:
+// it was part of the room's state while he was there, or he may see it as an event.
+func (f *formatter) seesReplaced(ev *store.StoredEvent, num store.EventNum) (bool, error) {
+	if membership, err := f.viewer.MembershipAt(ev); err != nil || membership == matrix.Join {
+		return err == nil, err
+	}
+	was, err := f.tx.Event(f.room, num)
+	if err != nil {
+		return false, err
+	}
+	return f.viewer.Sees(was)
 }
 
 // appendMember appends one more member with a string value to an object.

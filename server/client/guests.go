@@ -28,6 +28,7 @@ var guestRoutes = map[string]bool{
 	"GET /_matrix/client/v3/sync":                                                 true,
 	"GET /_matrix/client/v3/rooms/{roomID}/state":                                 true,
 	"GET /_matrix/client/v3/rooms/{roomID}/state/{eventType}/{stateKey?}":         true,
+	"GET /_matrix/client/v3/rooms/{roomID}/context/{eventID}":                     true,
 	"GET /_matrix/client/v3/rooms/{roomID}/event/{eventID}":                       true,
 	"GET /_matrix/client/v3/rooms/{roomID}/messages":                              true,
 	"GET /_matrix/client/v3/rooms/{roomID}/members":                               true,

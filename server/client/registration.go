@@ -157,7 +157,7 @@ func (s *Server) newUserID(name string) (matrix.UserID, error) {
 	if err != nil {
 		return "", api.ErrInvalidUsername.Because("A user name has letters a to z, digits and ._=-/+ only, and is not too long")
 	}
-	if user == s.noticesUser() {
+	if user == s.NoticesUser() {
 		return "", api.ErrExclusive.Because("The server keeps that name for itself")
 	}
 	return user, nil

@@ -52,8 +52,9 @@ func textNotice(text string) (notice, error) {
 	return notice{typ: "m.room.message", content: content}, err
 }
 
-// noticesUser is the server's own account.
-func (s *Server) noticesUser() matrix.UserID {
+// NoticesUser is the server's own account, which speaks to users in their notices
+// rooms. Nobody else can have the name, or log in to the account.
+func (s *Server) NoticesUser() matrix.UserID {
 	return matrix.UserID("@" + noticesLocalpart + ":" + string(s.store.Server()))
 }
 
@@ -70,7 +71,7 @@ func (s *Server) notify(ctx context.Context, to matrix.UserID, n notice) (matrix
 		return known, err
 	}
 	if standing != matrix.Join && standing != matrix.Invite {
-		invite := state.MembershipChange{Room: room, Sender: s.noticesUser(), Target: to, Membership: matrix.Invite}
+		invite := state.MembershipChange{Room: room, Sender: s.NoticesUser(), Target: to, Membership: matrix.Invite}
 		if _, err := s.rooms.ChangeMembership(ctx, invite); err != nil {
 			return "", fmt.Errorf("invite %s to the notices room: %w", to, err)
 		}
@@ -79,7 +80,7 @@ func (s *Server) notify(ctx context.Context, to matrix.UserID, n notice) (matrix
 		return "", fmt.Errorf("tag the notices room of %s: %w", to, err)
 	}
 	return s.rooms.Send(ctx, n.txn, matrix.Draft{
-		Room: room, Sender: s.noticesUser(), Type: n.typ, StateKey: n.stateKey, Content: n.content,
+		Room: room, Sender: s.NoticesUser(), Type: n.typ, StateKey: n.stateKey, Content: n.content,
 	})
 }
 
@@ -110,7 +111,7 @@ func (s *Server) noticesRoom(ctx context.Context, to matrix.UserID) (matrix.Room
 	}
 	var found matrix.RoomID
 	err := s.store.View(func(tx *store.Tx) error {
-		return tx.LocalMemberships(tx.UserNum(s.noticesUser()), func(m store.LocalMembership) (bool, error) {
+		return tx.LocalMemberships(tx.UserNum(s.NoticesUser()), func(m store.LocalMembership) (bool, error) {
 			if m.Membership != matrix.Join {
 				return true, nil
 			}
@@ -125,7 +126,7 @@ func (s *Server) noticesRoom(ctx context.Context, to matrix.UserID) (matrix.Room
 		return found, err
 	}
 	return s.rooms.Create(ctx, state.Creation{
-		Creator: s.noticesUser(), Preset: state.PresetPrivate, PowerOverride: jsontext.Value(noticesPower),
+		Creator: s.NoticesUser(), Preset: state.PresetPrivate, PowerOverride: jsontext.Value(noticesPower),
 		Name: "Server notices", Topic: "What " + string(s.store.Server()) + " has to tell you",
 		Invite: []matrix.UserID{to},
 	})
@@ -133,7 +134,7 @@ func (s *Server) noticesRoom(ctx context.Context, to matrix.UserID) (matrix.Room
 
 // ensureNoticesUser makes the server's account where there is none yet.
 func (s *Server) ensureNoticesUser(ctx context.Context) error {
-	id := s.noticesUser()
+	id := s.NoticesUser()
 	var account store.Account
 	look := func(tx *store.Tx) (err error) {
 		account, err = tx.Account(tx.UserNum(id))
@@ -209,7 +210,7 @@ func (s *Server) isNoticesRoom(tx *store.Tx, id matrix.RoomID) (bool, error) {
 	if errors.Is(err, state.ErrUnknownRoom) {
 		return false, nil
 	}
-	return create != nil && create.Sender == s.noticesUser(), err
+	return create != nil && create.Sender == s.NoticesUser(), err
 }
 
 // administrators returns those who hear of what needs a person, the owner first.
@@ -255,7 +256,7 @@ func (s *Server) sendServerNotice(w http.ResponseWriter, r *http.Request, who se
 		return api.InvalidParam("user_id", err)
 	case to.Server() != s.store.Server():
 		return api.ErrInvalidParam.Because("Notices can be sent to users of this server only")
-	case to == s.noticesUser():
+	case to == s.NoticesUser():
 		return api.ErrInvalidParam.Because("That is the account of the server itself")
 	case req.Content.Kind() != '{':
 		return api.MissingParam("content")

@@ -107,7 +107,7 @@ func TestServiceAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := s.store.Update(t.Context(), func(tx *store.Tx) error {
-		num := tx.UserNum(s.noticesUser())
+		num := tx.UserNum(s.NoticesUser())
 		if tx.Owner() == num {
 			t.Error("the server's account owns the server")
 		}
@@ -122,7 +122,7 @@ func TestServiceAccount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.store.View(func(tx *store.Tx) error { return loginAllowed(tx, tx.UserNum(s.noticesUser())) })
+	err = s.store.View(func(tx *store.Tx) error { return loginAllowed(tx, tx.UserNum(s.NoticesUser())) })
 	if err == nil {
 		t.Error("the server's account may log in")
 	}

@@ -24,9 +24,13 @@ var versions = versionsResponse{
 	UnstableFeatures: map[string]bool{
 		"org.matrix.e2e_cross_signing": true,
 		"org.matrix.msc2285.stable":    true, // private read receipts
+		"org.matrix.msc3440.stable":    true, // threads
+		"org.matrix.msc3771":           true, // receipts and counts of threads
 		"org.matrix.msc3827.stable":    true, // the directory by type of room
 		"org.matrix.msc3916.stable":    true, // media for the logged-in
-		"uk.tcpip.msc4133.stable":      true, // profile fields of any name
+		"org.matrix.msc4380.stable":    true, // blocked invites
+		"uk.tcpip.msc4133":             true, // profile fields of any name, under the old path
+		"uk.tcpip.msc4133.stable":      true, // and under the new one
 
 		"uk.half-shot.msc2666.query_mutual_rooms.stable": true,
 	},
