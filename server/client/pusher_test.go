@@ -271,3 +271,29 @@ func TestPushRejected(t *testing.T) {
 	}
 	t.Errorf("the pusher is still there: %+v", answer.Pushers)
 }
+
+// What the user read before it could be sent is no news.
+func TestPushLeavesOutWhatIsRead(t *testing.T) {
+	h := newPushHouse(t, "")
+	first := h.say(t, h.alice, "one")
+	h.call(t, "POST", h.room+"/receipt/m.read/"+first, h.bob, "{}", nil)
+	second := h.say(t, h.alice, "two")
+	h.push(t)
+	n := h.gateway.next(t).Notification
+	if n.EventID != second || n.Counts.Unread == nil || *n.Counts.Unread != 1 {
+		t.Errorf("%+v, want %s", n, second)
+	}
+}
+
+// A number that could not be told is told later.
+func TestPushTellsTheCountAgain(t *testing.T) {
+	h := newPushHouse(t, "")
+	h.push(t)
+	id := h.say(t, h.alice, "one")
+	h.gateway.next(t)
+	h.gateway.fails.Store(1)
+	h.call(t, "POST", h.room+"/receipt/m.read/"+id, h.bob, "{}", nil)
+	if n := h.gateway.next(t).Notification; n.EventID != "" || n.Counts.Unread == nil || *n.Counts.Unread != 0 {
+		t.Errorf("%+v", n)
+	}
+}
