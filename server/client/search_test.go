@@ -76,7 +76,7 @@ func TestSearchFindsEverything(t *testing.T) {
 		rooms = append(rooms, room.ID)
 	}
 	send := func(step int) {
-		m := message{text: chatter(random), room: rooms[random.IntN(2)]}
+		m := message{text: fmt.Sprint(chatter(random), " only", step), room: rooms[random.IntN(2)]}
 		path := fmt.Sprintf("/_matrix/client/v3/rooms/%s/send/m.room.message/%d", m.room, step)
 		var sent struct {
 			ID string `json:"event_id"`
@@ -116,6 +116,12 @@ func TestSearchFindsEverything(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("step %d: %q by %s found %d, want %d", step, words, order, len(got), len(want))
+		}
+	}
+	for _, m := range messages { // at the edges of blocks too
+		only := m.text[strings.LastIndexByte(m.text, ' ')+1:]
+		if got, _ := s.found(t, alice, only, "recent"); !slices.Equal(got, []string{m.id}) {
+			t.Fatalf("%q found %q, want %q", only, got, m.id)
 		}
 	}
 	if blocks := s.wordBlocks(t, rooms[0]); blocks < 4 {
