@@ -115,7 +115,10 @@ func (tx *Tx) ResetPassword(user UserNum, hash string) error {
 	if err != nil {
 		return err
 	}
-	if a.Deactivated || a.Guest || a.Service {
+	if a.Deactivated {
+		return fmt.Errorf("reset the password of user %d: deactivated account: %w", user, ErrNotFound)
+	}
+	if a.Guest || a.Service {
 		return fmt.Errorf("reset the password of user %d: nobody can log in to this account: %w", user, ErrNotFound)
 	}
 	a.PasswordHash = hash
