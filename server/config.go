@@ -37,6 +37,8 @@ type Config struct {
 
 	Presence    Presence
 	URLPreviews Switch
+	TURNURIs    []string
+	TURNSecret  Secret
 	LegacyMedia Switch
 	Appservices string // directory with the registrations
 	RateLimits  Switch
@@ -108,9 +110,13 @@ func (c *Config) settings() []setting {
 			help: "work factor of the password hash, 4 to 16; each step doubles the work"},
 
 		{group: "What users get", name: "presence", arg: "on|local|off", value: oneOf(&c.Presence, PresenceOn, PresenceLocal, PresenceOff), initial: "on",
-			help: "whether users see each other online: of all servers, of this one, not at all (comes with a later release)"},
+			help: "whether users see each other online: of all servers, of this one, not at all"},
 		{name: "url-previews", arg: "on|off", value: onOff(&c.URLPreviews), initial: "off",
 			help: "fetch the pages that messages link to, for previews"},
+		{name: "turn-uris", arg: "URI,…", value: list(&c.TURNURIs, parseTURN),
+			help: "the TURN server for calls, such as turn:turn.example.org?transport=udp; with --turn-secret"},
+		{name: "turn-secret", arg: "SECRET", value: text(&c.TURNSecret, parseSecret),
+			help: "the secret that the TURN server makes out credentials by (static-auth-secret)"},
 		{name: "legacy-media", arg: "on|off", value: onOff(&c.LegacyMedia), initial: "off",
 			help: "serve media without a token at the old endpoints too"},
 		{name: "appservices", arg: "DIR", value: text(&c.Appservices, parsePath),

@@ -307,6 +307,8 @@ func (c *Config) check() error {
 	switch {
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return usage("--tls-cert and --tls-key belong together")
+	case (len(c.TURNURIs) == 0) != (c.TURNSecret == ""):
+		return usage("--turn-uris and --turn-secret belong together")
 	case len(c.ListenTLS) > 0 && c.TLSCert == "":
 		return usage("--listen-tls needs a certificate: give --tls-cert and --tls-key")
 	case len(c.Listen)+len(c.ListenTLS) == 0:

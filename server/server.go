@@ -107,6 +107,7 @@ func (s *Server) clientConfig(limits *api.Limiter) client.Config {
 		Presence:        presence[s.config.Presence],
 		SharedSecret:    string(s.config.RegistrationSharedSecret),
 		PasswordCost:    s.config.PasswordCost,
+		TURN:            client.TURNServer{URIs: s.config.TURNURIs, Secret: string(s.config.TURNSecret)},
 		Media:           s.media,
 		LegacyMedia:     s.config.LegacyMedia == On,
 		PrivateNetworks: s.config.AllowPrivateNetworks == On,

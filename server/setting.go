@@ -300,6 +300,14 @@ func parseHTTPS(s string) (string, error) {
 	return s, nil
 }
 
+func parseTURN(s string) (string, error) {
+	scheme, host, ok := strings.Cut(s, ":")
+	if !ok || host == "" || scheme != "turn" && scheme != "turns" && scheme != "stun" && scheme != "stuns" {
+		return "", fmt.Errorf("%q is no URI of a TURN server, such as turn:turn.example.org?transport=udp", s)
+	}
+	return s, nil
+}
+
 func parseSecret(s string) (Secret, error) {
 	if len(s) < 8 {
 		return "", errors.New("a secret has at least 8 characters")

@@ -83,6 +83,8 @@ type Config struct {
 	PrivateNetworks bool
 	// LegacyMedia gives files to whoever knows their URI, without a token.
 	LegacyMedia bool
+	// TURN is offered to users for their calls.
+	TURN TURNServer
 	// Presence says whose presence users see.
 	Presence PresenceMode
 	// OnPresence is told of each change of a local user's presence, and now and

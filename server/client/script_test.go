@@ -43,7 +43,7 @@ import (
 // "account NAME PASSWORD" makes an account, keeps the access token of its device
 // NAME (in capitals) as $NAME, and its ID as $NAME_id. "advance 10m" sets the clock
 // forward. "config" comes first; its keys are registration (closed, token, open;
-// open if not said), limits=on, presence (local, off), shared-secret, base-url, support and token: a
+// open if not said), limits=on, presence (local, off), shared-secret, base-url, turn, support and token: a
 // registration token and how often it may be used, as in token=abc/2.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -316,6 +316,8 @@ func (s *script) configure(settings []string) {
 			s.config.SharedSecret = value
 		case "base-url":
 			s.config.BaseURL = value
+		case "turn":
+			s.config.TURN = TURNServer{URIs: []string{value}, Secret: "shared with the relay"}
 		case "support":
 			s.config.Support.Page = value
 		case "token":
