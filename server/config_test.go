@@ -143,7 +143,7 @@ func TestSampleFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got.TrustedProxies, got.TrustedKeyServers = nil, nil
+	got.TrustedProxies, got.TrustedKeyServers, got.TURNURIs = nil, nil, nil
 	if want := (Config{}).withDefaults(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
