@@ -134,16 +134,18 @@ func (tx *Tx) Accounts(fn func(UserNum, Account) (bool, error)) error {
 			return fmt.Errorf("accounts: key of %d bytes: %w", len(k), ErrDamaged)
 		}
 		user := u32(k)
-		if k[4] != userAccount || len(k) != 5 {
-			k, v = c.Seek(nextAccountKey(user, k[4]))
+		if k[4] < userAccount {
+			k, v = c.Seek(keyOf(user, userAccount))
 			continue
 		}
-		a, err := readAccount(v)
-		if err != nil {
-			return fmt.Errorf("account of user %d: %w", user, err)
-		}
-		if more, err := fn(UserNum(user), a); err != nil || !more {
-			return err
+		if k[4] == userAccount && len(k) == 5 {
+			a, err := readAccount(v)
+			if err != nil {
+				return fmt.Errorf("account of user %d: %w", user, err)
+			}
+			if more, err := fn(UserNum(user), a); err != nil || !more {
+				return err
+			}
 		}
 		if user == 1<<32-1 {
 			return nil
@@ -151,18 +153,6 @@ func (tx *Tx) Accounts(fn func(UserNum, Account) (bool, error)) error {
 		k, v = c.Seek(keyOf(user+1, userAccount))
 	}
 	return nil
-}
-
-// nextAccountKey is where the search for an account goes on from a key of
-// another kind.
-func nextAccountKey(user uint32, kind byte) []byte {
-	if kind < userAccount {
-		return keyOf(user, userAccount)
-	}
-	if user == 1<<32-1 {
-		return after(appendU32(nil, user))
-	}
-	return keyOf(user+1, userAccount)
 }
 
 // Deactivate closes an account for good: no password, no devices, no tokens,

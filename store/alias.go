@@ -76,6 +76,9 @@ func (tx *Tx) Published(room RoomNum) bool {
 // PublishedRooms calls fn for each room of the published directory, from the
 // one behind after, until fn returns false or an error.
 func (tx *Tx) PublishedRooms(after RoomNum, fn func(RoomNum) (bool, error)) error {
+	if after == 1<<32-1 {
+		return nil
+	}
 	prefix := keyOf(0, publishedRoom)
 	start := appendU32(keyOf(0, publishedRoom), uint32(after)+1)
 	return tx.scan(bucketRoom, prefix, start, func(key, _ []byte) (bool, error) {

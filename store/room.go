@@ -67,7 +67,11 @@ func (tx *Tx) Rooms(fn func(RoomNum, Head) (bool, error)) error {
 				return err
 			}
 		}
-		k, _ = c.Seek(after(appendU32(nil, uint32(room))))
+		next := after(appendU32(nil, uint32(room)))
+		if next == nil {
+			break
+		}
+		k, _ = c.Seek(next)
 	}
 	return nil
 }

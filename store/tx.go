@@ -84,7 +84,10 @@ func (tx *Tx) scanBack(name bucketName, prefix, end []byte, fn func(rest, value 
 	}
 	c := tx.in(name).Cursor()
 	var k, v []byte
-	if k, v = c.Seek(end); k == nil {
+	if end != nil {
+		k, v = c.Seek(end)
+	}
+	if k == nil {
 		k, v = c.Last()
 	} else {
 		k, v = c.Prev()
@@ -113,8 +116,8 @@ func (tx *Tx) deleteAll(name bucketName, prefix []byte, limit int) (int, error) 
 	return len(keys), err
 }
 
-// after returns the first key behind all that begin with prefix; a prefix of
-// 0xFF bytes alone has none and does not occur.
+// after returns the first key behind all that begin with prefix, nil if nothing
+// can be behind them.
 func after(prefix []byte) []byte {
 	k := bytes.Clone(prefix)
 	for i := len(k) - 1; i >= 0; i-- {
@@ -122,5 +125,5 @@ func after(prefix []byte) []byte {
 			return k[:i+1]
 		}
 	}
-	return k
+	return nil
 }
