@@ -31,6 +31,7 @@ type acceptance struct {
 	// given is the state before the event as another server has it, for an event
 	// that stands on what is not here or on forks that are too tangled; or nil.
 	given   *givenState
+	alone   bool             // given decides alone about the state before the event
 	outlier store.EventPlace // what the event was here so far, if Outlier is set
 }
 
@@ -137,7 +138,8 @@ func (a *acceptance) begin() (verdict Verdict, err error) {
 //
 // What is given decides alone where the forks are too tangled for us: the other
 // server has resolved them, and an event without a state before it would be asked
-// for again and again, with all that stands on it.
+// for again and again, with all that stands on it. See current for what that may not
+// lead to.
 func (a *acceptance) before() (store.SnapshotID, error) {
 	if a.linear {
 		return a.head.Current, nil
@@ -157,6 +159,7 @@ func (a *acceptance) before() (store.SnapshotID, error) {
 	changes, err := a.meet(&m, a.prev)
 	switch {
 	case errors.Is(err, ErrTangled) && len(given) > 0:
+		a.alone = true
 		return given[0], nil
 	case err != nil:
 		return 0, err

@@ -126,10 +126,11 @@ func (a *acceptance) cited(tx *store.Tx) (c citation, missing []matrix.EventID, 
 // current returns the current state that the event is held to. Behind a gap the one
 // that we have may be long past: who sends may have come to the room since. So it is
 // resolved with the state that was given, which leaves no way around a ban that we
-// know of, as gaps are easily made.
+// know of, as gaps are easily made. So are forks that are too tangled to resolve, by
+// who is no longer in the room: there the one that we have counts.
 func (a *acceptance) current(before store.SnapshotID) (current store.SnapshotID, err error) {
 	switch {
-	case a.given == nil:
+	case a.given == nil || a.alone:
 		return a.head.Current, nil
 	case len(a.others()) == 0:
 		return before, nil // ours is resolved into it
