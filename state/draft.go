@@ -278,11 +278,8 @@ func (rm *room) settleLocal(was, is store.EventNum) error {
 // relation, applied as a redaction, or redacted by one that came first; a tombstone
 // is followed to the room that it names.
 func (rm *room) follow(ev *matrix.Event, num store.EventNum) error {
-	if relation, ok := ev.Relation(); ok && !ev.IsState() {
-		child := store.Relation{Child: num, Sender: rm.tx.UserNum(ev.Sender), Type: relation.Type}
-		if err := rm.tx.PutRelation(rm.num, relation.Event, child); err != nil {
-			return err
-		}
+	if err := rm.relate(ev, num); err != nil {
+		return err
 	}
 	if ev.Redacts != "" && ev.Type == "m.room.redaction" {
 		if err := rm.redact(ev, num); err != nil {
@@ -295,4 +292,19 @@ func (rm *room) follow(ev *matrix.Event, num store.EventNum) error {
 		}
 	}
 	return rm.redactLate(ev, num)
+}
+
+// relate remembers what an event relates to. One that was redacted while it was an
+// outlier relates to nothing any more.
+func (rm *room) relate(ev *matrix.Event, num store.EventNum) error {
+	relation, ok := ev.Relation()
+	if !ok || ev.IsState() {
+		return nil
+	}
+	place, _, err := rm.tx.EventPlace(ev.ID)
+	if err != nil || place.Redacted {
+		return err
+	}
+	child := store.Relation{Child: num, Sender: rm.tx.UserNum(ev.Sender), Type: relation.Type}
+	return rm.tx.PutRelation(rm.num, relation.Event, child)
 }

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -254,6 +255,6 @@ func (l *stateList) end() error {
 			return err
 		}
 	}
-	slices.SortFunc(l.changes, func(a, b store.StateChange) int { return int(a.Slot) - int(b.Slot) })
+	slices.SortFunc(l.changes, func(a, b store.StateChange) int { return cmp.Compare(a.Slot, b.Slot) })
 	return nil
 }

@@ -467,3 +467,36 @@ func TestGivenStateIsTheOthersState(t *testing.T) {
 		t.Error("the current state lacks what is ours")
 	}
 }
+
+// An outlier that was redacted before it came to the timeline relates to nothing, as
+// one that was redacted afterwards.
+func TestRedactedOutlierRelatesToNothing(t *testing.T) {
+	for _, version := range []string{"10", "12"} {
+		from, to, events, shared := startRoom(t, version, 1)
+		room, tip := last(events).Room, events[shared-1:shared]
+		reply := matrix.Draft{Sender: bob, Type: "m.room.message", Content: fmt.Appendf(nil,
+			`{"m.relates_to":{"rel_type":"m.thread","event_id":%q}}`, events[0].ID)}
+		child := to.build(room, tip, 50, reply)
+		from.lies[child.ID] = child
+		cites := to.cite(to.build(room, tip, 51, matrix.Draft{Sender: bob, Type: "m.x", Content: []byte(`{}`)}), child)
+		to.acceptFrom(from, cites)
+		if ev := to.event(child.ID); !ev.Outlier || ev.Rejected {
+			t.Fatalf("the outlier is %+v", ev)
+		}
+		_, err := to.rooms.Redact(context.Background(), room, alice, child.ID, []byte(`{}`), store.TxnID{})
+		to.must(err)
+		if got := to.acceptFrom(from, child); got[0] != Accepted {
+			t.Errorf("verdict %d", got)
+		}
+		to.must(to.store.View(func(tx *store.Tx) error {
+			num := tx.RoomNum(room)
+			if thread, err := tx.Thread(num, events[0].ID); err != nil || thread.Replies != 0 {
+				t.Errorf("version %s: thread %+v, %v", version, thread, err)
+			}
+			return tx.Relations(num, events[0].ID, 0, func(rel store.Relation) (bool, error) {
+				t.Errorf("version %s: relation %+v", version, rel)
+				return true, nil
+			})
+		}))
+	}
+}

@@ -228,6 +228,7 @@ type EventPlace struct {
 	Slot              Slot
 	HasSlot           bool
 	Rejected, Outlier bool
+	Redacted          bool
 }
 
 // EventPlace returns the place of an event; ok is false when it is not here.
@@ -242,7 +243,7 @@ func (tx *Tx) EventPlace(id matrix.EventID) (place EventPlace, ok bool, err erro
 	}
 	return EventPlace{
 		Room: room, StateNum: ev.StateNum(), Slot: ev.Slot, HasSlot: ev.HasSlot,
-		Rejected: ev.Rejected, Outlier: ev.Outlier,
+		Rejected: ev.Rejected, Outlier: ev.Outlier, Redacted: ev.RedactedBy != 0,
 	}, true, nil
 }
 
