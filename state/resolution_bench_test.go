@@ -23,7 +23,7 @@ func BenchmarkResolution(b *testing.B) {
 	if *bigRooms {
 		sizes = append(sizes, 200_000)
 	}
-	for _, version := range []string{"11", "12"} {
+	for _, version := range []string{"1", "11", "12"} { // one of each algorithm
 		for _, members := range sizes {
 			b.Run(fmt.Sprintf("version=%s/members=%d", version, members), func(b *testing.B) {
 				newBenchRoom(b, version, members).resolveAll(b)
