@@ -36,13 +36,16 @@ func (tx *Tx) PutRelation(room RoomNum, parent matrix.EventID, rel Relation) err
 // DeleteRelation removes what PutRelation stored, as when child is redacted.
 func (tx *Tx) DeleteRelation(room RoomNum, parent matrix.EventID, child EventNum) error {
 	key := relationKey(room, parent, child)
-	r := reader{b: tx.get(bucketRoom, key)}
-	_ = r.uvarint()
-	replied := string(r.b) == threadType
-	if err := tx.delete(bucketRoom, key); err != nil || !replied {
+	v := tx.get(bucketRoom, key)
+	if v == nil {
+		return nil
+	}
+	r := reader{b: v}
+	gone := Relation{Child: child, Sender: UserNum(r.uvarint()), Type: string(r.b)}
+	if err := tx.delete(bucketRoom, key); err != nil || gone.Type != threadType {
 		return err
 	}
-	return tx.recountThread(room, parent)
+	return tx.unreplied(room, parent, gone)
 }
 
 // Relations calls fn for each child of parent from one on, oldest to newest,

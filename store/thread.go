@@ -69,8 +69,36 @@ func (tx *Tx) replied(room RoomNum, root matrix.EventID, rel Relation) error {
 	return tx.moveThread(room, was, t)
 }
 
-// recountThread finds out anew what the thread at a root is, as when a reply was
-// redacted.
+// unreplied takes a child that was removed out of the thread of its parent. The
+// others are not looked at again, but for the newest of them where that is another
+// now, and where the child was a local user's: who sees to it that each of a thousand
+// replies is redacted must not have us look at a million.
+func (tx *Tx) unreplied(room RoomNum, root matrix.EventID, gone Relation) error {
+	was, err := tx.Thread(room, root)
+	if err != nil {
+		return err
+	}
+	if _, local := slices.BinarySearch(was.Locals, gone.Sender); local || was.Replies == 0 {
+		return tx.recountThread(room, root)
+	}
+	is := was
+	is.Replies--
+	if gone.Child == was.Latest {
+		is.Latest = 0
+		err = tx.RelationsBack(room, root, gone.Child, func(rel Relation) (bool, error) {
+			if rel.Type == threadType {
+				is.Latest = rel.Child
+			}
+			return is.Latest == 0, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return tx.moveThread(room, was, is)
+}
+
+// recountThread finds out anew what the thread at a root is.
 func (tx *Tx) recountThread(room RoomNum, root matrix.EventID) error {
 	was, err := tx.Thread(room, root)
 	if err != nil {

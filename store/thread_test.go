@@ -1,7 +1,9 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -91,6 +93,53 @@ func TestThreads(t *testing.T) {
 		return err
 	})
 	checkStore(t, s)
+}
+
+// Whatever goes out of a thread, what is kept of it is what a count of the rest says.
+func TestThreadsAreTheirReplies(t *testing.T) {
+	for seed := range uint64(20) {
+		s := openTest(t)
+		r, roots, _ := threadRoom(t, s)
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		update(t, s, func(tx *Tx) error {
+			for range 40 {
+				num, err := r.send(tx, bob, `{}`, TxnID{})
+				if err != nil {
+					return err
+				}
+				sender, err := tx.PutUserNum([]matrix.UserID{alice, bob, "@eve:far.example", "@mallory:far.example"}[rnd.IntN(4)])
+				if err != nil {
+					return err
+				}
+				rel := Relation{Child: num, Sender: sender, Type: []string{threadType, threadType, "m.annotation"}[rnd.IntN(3)]}
+				if err := tx.PutRelation(r.num, roots[0], rel); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		var children []EventNum
+		view(t, s, func(tx *Tx) error {
+			return tx.Relations(r.num, roots[0], 0, func(rel Relation) (bool, error) {
+				children = append(children, rel.Child)
+				return true, nil
+			})
+		})
+		rnd.Shuffle(len(children), func(i, j int) { children[i], children[j] = children[j], children[i] })
+		for _, child := range append(children, children[0]) { // one goes twice
+			update(t, s, func(tx *Tx) error {
+				if err := tx.DeleteRelation(r.num, roots[0], child); err != nil {
+					return err
+				}
+				is, err := tx.Thread(r.num, roots[0])
+				want, countErr := tx.countThread(r.num, roots[0])
+				if !is.equal(want) {
+					t.Errorf("seed %d: thread %+v, its replies say %+v", seed, is, want)
+				}
+				return errors.Join(err, countErr)
+			})
+		}
+	}
 }
 
 // Data from before threads were kept get them when they are opened.
