@@ -51,7 +51,7 @@ func newPushNotices(tx *store.Tx, who session, room store.RoomNum) (*pushNotices
 // is invited nothing is but the invite.
 func (n *pushNotices) of(ev *store.StoredEvent) (push.Notice, error) {
 	if n.member.Membership == matrix.Invite {
-		if ev.Num != n.member.Event {
+		if ev.StateNum() != n.member.Event {
 			return push.Notice{}, nil
 		}
 		hidden, err := readHiddenInvites(n.tx, n.who)
