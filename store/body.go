@@ -74,6 +74,9 @@ func (c *bodyCodec) pack(record, body []byte, room matrix.RoomID) ([]byte, error
 	return append(append(record, bodyPlain), body...), nil
 }
 
+// skeletons are buffers for what lives no longer than one call of unpack.
+var skeletons = sync.Pool{New: func() any { return new([]byte) }}
+
 // unpack returns a copy of what pack was given, never more than an event may
 // have.
 func (c *bodyCodec) unpack(packed []byte, room matrix.RoomID) ([]byte, error) {
@@ -91,11 +94,13 @@ func (c *bodyCodec) unpack(packed []byte, room matrix.RoomID) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("unpack a body: %w", err)
 		}
-		skeleton, err := decoder.DecodeAll(frame, nil)
+		skeleton := skeletons.Get().(*[]byte)
+		defer skeletons.Put(skeleton)
+		*skeleton, err = decoder.DecodeAll(frame, (*skeleton)[:0])
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
-		return restoreBody(skeleton, r.b, room)
+		return restoreBody(*skeleton, r.b, room)
 	}
 	return nil, fmt.Errorf("body of kind %d: %w", kind, ErrDamaged)
 }

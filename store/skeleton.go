@@ -84,9 +84,9 @@ func restoreBody(skeleton, lifted []byte, room matrix.RoomID) ([]byte, error) {
 	body := make([]byte, 0, len(skeleton)+len(lifted)*4/3+len(room)+8)
 	r := reader{b: skeleton}
 	for len(r.b) > 0 {
-		plain := bytes.IndexFunc(r.b, func(c rune) bool { return c < markEnd })
-		if plain < 0 {
-			plain = len(r.b)
+		plain := 0
+		for plain < len(r.b) && r.b[plain] >= markEnd {
+			plain++
 		}
 		body = append(body, r.bytes(uint64(plain))...)
 		if len(r.b) == 0 {

@@ -243,20 +243,20 @@ func (d *document) stateKey(i int32) (*string, error) {
 	return &s, nil
 }
 
+// usualTypes are the types that most events have.
+var usualTypes = map[string]string{
+	"m.room.encrypted": "m.room.encrypted",
+	"m.room.message":   "m.room.message",
+	"m.room.member":    "m.room.member",
+	"m.reaction":       "m.reaction",
+	"m.room.redaction": "m.room.redaction",
+}
+
 // eventType is shortString, sparing memory for the types that most events have.
 func (d *document) eventType(i int32) (string, error) {
 	if d.nodes[i].kind == '"' {
-		switch string(d.text(i)) {
-		case "m.room.encrypted":
-			return "m.room.encrypted", nil
-		case "m.room.message":
-			return "m.room.message", nil
-		case "m.room.member":
-			return "m.room.member", nil
-		case "m.reaction":
-			return "m.reaction", nil
-		case "m.room.redaction":
-			return "m.room.redaction", nil
+		if known, ok := usualTypes[string(d.text(i))]; ok {
+			return known, nil
 		}
 	}
 	return d.shortString(i)
