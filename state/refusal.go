@@ -23,6 +23,8 @@ var (
 	ErrInvalidRoomState = errors.New("invalid room state")
 	// ErrDuplicateAnnotation: the user has given that reaction already.
 	ErrDuplicateAnnotation = errors.New("duplicate annotation")
+	// ErrBadThread: a thread cannot begin there.
+	ErrBadThread = errors.New("bad thread")
 	// ErrAliasInUse: the alias leads to a room already.
 	ErrAliasInUse = errors.New("alias in use")
 	// ErrUnknownAlias: the alias leads nowhere.

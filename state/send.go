@@ -208,7 +208,7 @@ func (rm *room) checkThread(relation matrix.Relation) error {
 		return err
 	}
 	if _, related := root.Relation(); related {
-		return refuse(ErrBadEvent, "A thread cannot begin at an event that relates to another")
+		return refuse(ErrBadThread, "A thread cannot begin at an event that relates to another")
 	}
 	return nil
 }

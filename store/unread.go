@@ -12,7 +12,7 @@ import (
 // a restart. It is derived from timeline, receipts and push rules and may be
 // dropped at any time.
 type Unread struct {
-	Rules   Position // when the push rules that were asked were last set
+	Rules   Position // when the push rules that were asked, or the ignored users, were last set
 	Upto    EventNum // events up to here have been looked at
 	Events  []UnreadEvent
 	Threads []matrix.EventID // roots of the threads that Events refers to

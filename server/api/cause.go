@@ -66,6 +66,7 @@ var refusals = []refusal{
 	{state.ErrUnsupportedVersion, ErrUnsupportedRoomVersion},
 	{state.ErrInvalidRoomState, ErrInvalidRoomState},
 	{state.ErrDuplicateAnnotation, ErrDuplicateAnnotation},
+	{state.ErrBadThread, ErrUnknown.WithStatus(http.StatusBadRequest)}, // CS Threading: no code of its own
 	{state.ErrAliasInUse, ErrRoomInUse},
 	{state.ErrUnknownAlias, ErrNotFound},
 	{state.ErrBadAlias, ErrBadAlias},

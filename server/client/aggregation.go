@@ -9,12 +9,12 @@ import (
 )
 
 // appendRelations appends m.relations of an event's unsigned: what the server
-// has gathered of the events that relate to it. State events and redacted events
-// have none.
+// has gathered of the events that relate to it. State events have none, and redacted
+// events none of their edits.
 //
 // Spec: CS Aggregations of child events.
 func (f *formatter) appendRelations(b []byte, ev *store.StoredEvent, depth int) ([]byte, error) {
-	if ev.IsState() || ev.RedactedBy != 0 || depth > maxBundleDepth {
+	if ev.IsState() || depth > maxBundleDepth {
 		return b, nil
 	}
 	found, err := f.gather(ev)
@@ -97,8 +97,12 @@ func (f *formatter) appendReplacement(b []byte, ev *store.StoredEvent, edits []s
 }
 
 // newestEdit returns the newest valid edit of an event that the user may see, nil
-// for none.
+// for none. "If the original event is redacted, any m.replace relationship should not
+// be bundled with it", while its other children remain.
 func (f *formatter) newestEdit(ev *store.StoredEvent, edits []store.EventNum) (last *store.StoredEvent, err error) {
+	if ev.RedactedBy != 0 {
+		return nil, nil
+	}
 	if relation, ok := ev.Relation(); ok && relation.Type == "m.replace" {
 		return nil, nil // an edit cannot be edited
 	}

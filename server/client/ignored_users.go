@@ -11,6 +11,9 @@ import (
 	"hearth/store"
 )
 
+// ignoredType is the account data in which clients keep whom a user ignores.
+const ignoredType = "m.ignored_user_list"
+
 // ignoredUsers are the users of whom a user wants to hear nothing.
 //
 // Spec: CS Ignoring Users.
@@ -19,7 +22,7 @@ type ignoredUsers map[matrix.UserID]jsontext.Value
 // readIgnored returns whom a user ignores. What a client has put there and is no
 // list of users ignores nobody.
 func readIgnored(tx *store.Tx, user store.UserNum) (ignoredUsers, error) {
-	d, err := tx.AccountData(user, 0, "m.ignored_user_list")
+	d, err := tx.AccountData(user, 0, ignoredType)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
@@ -56,7 +59,7 @@ func readHiddenInvites(tx *store.Tx, who session) (h hiddenInvites, err error) {
 	if h.all, err = state.BlocksInvites(tx, who.num); err != nil {
 		return h, err
 	}
-	for _, typ := range []string{"m.ignored_user_list", "m.invite_permission_config"} {
+	for _, typ := range []string{ignoredType, "m.invite_permission_config"} {
 		h.changed = max(h.changed, tx.AccountDataPosition(who.num, 0, typ))
 	}
 	h.ignored, err = readIgnored(tx, who.num)

@@ -104,7 +104,7 @@ func (s *Server) unread(tx *store.Tx, who session, room store.RoomNum, byThread 
 }
 
 // load takes what is stored, at first, and drops what was found by other push
-// rules than those of now.
+// rules than those of now, or while other users were ignored.
 func (r *unreadRoom) load(tx *store.Tx, who session, room store.RoomNum) error {
 	if !r.known {
 		var err error
@@ -113,7 +113,8 @@ func (r *unreadRoom) load(tx *store.Tx, who session, room store.RoomNum) error {
 		}
 		r.known = true
 	}
-	if rules := tx.AccountDataPosition(who.num, 0, pushRulesType); rules != r.Rules {
+	rules := max(tx.AccountDataPosition(who.num, 0, pushRulesType), tx.AccountDataPosition(who.num, 0, ignoredType))
+	if rules != r.Rules {
 		r.Unread, r.dirty = store.Unread{Rules: rules}, true
 	}
 	return nil
