@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"time"
@@ -30,6 +31,9 @@ type syncRequest struct {
 func (req *syncRequest) lazyClient() lazyClient {
 	return lazyClient{deviceName{req.who.num, req.who.device}, req.filterHash}
 }
+
+// stateName is the name of the section of a room's state.
+func (req *syncRequest) stateName() string { return cmp.Or(req.stateAfter, "state") }
 
 // sync answers GET /sync: what is new for a user behind a token, as soon as
 // there is something or the timeout ends.

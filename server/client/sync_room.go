@@ -50,8 +50,12 @@ type roomSync struct {
 	// farewell is the member event that tells why the user is out of the room,
 	// where that is not what ended his stay; else 0.
 	farewell store.EventNum
-	named    bool // members or the name have changed, maybe in an event that is not shown
-	read     bool // the user has read on
+	// hidden is the state that changes within the timeline, in events that the
+	// client does not want there, and not in any shown later. With use_state_after
+	// it is empty, as the state behind the timeline is told anyhow.
+	hidden map[store.Slot]bool
+	named  bool // members or the name have changed, maybe in an event that is not shown
+	read   bool // the user has read on
 }
 
 // stateChunk is how many state events are formatted in one View.
@@ -66,7 +70,11 @@ func (s *Server) answerRoom(req syncRequest, room syncRoom, out *syncWriter) err
 		return s.answerStripped(req, room, "knock_state", out)
 	}
 	if room.member.Forgotten { // nothing is told but that the user is out of it
-		return out.room(room.section, room.id, []byte(`{"timeline":{"events":[]}}`))
+		entry := `{"timeline":{"events":[]}}`
+		if req.stateAfter != "" { // by which clients see that the server knows of it
+			entry = `{"timeline":{"events":[]},"` + req.stateAfter + `":{"events":[]}}`
+		}
+		return out.room(room.section, room.id, []byte(entry))
 	}
 	rs := &roomSync{Server: s, req: req, room: room, upto: out.next.pos, next: out.next}
 	var entry []byte
@@ -247,11 +255,7 @@ func (rs *roomSync) write() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := rs.req.stateAfter
-	if name == "" {
-		name = "state"
-	}
-	b = append(append(b[:len(b)-1], `,"`...), name...)
+	b = append(append(b[:len(b)-1], `,"`...), rs.req.stateName()...)
 	return append(b, `":{"events":[`...), nil
 }
 

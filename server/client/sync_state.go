@@ -1,6 +1,7 @@
 package client
 
 import (
+	"maps"
 	"slices"
 
 	"hearth/state"
@@ -21,6 +22,9 @@ type roomSummary struct {
 // it has (nothing, if the room is new to it) and the state before the timeline,
 // or behind it with use_state_after. With lazy loading only those members are in
 // it whom the timeline needs, and those who changed in the gap before it.
+//
+// State that changes within the timeline in events that its filter leaves out is
+// told as it is behind the timeline: no other sync would tell of it.
 func (rs *roomSync) collectState() error {
 	to := rs.before
 	if rs.req.stateAfter != "" {
@@ -37,6 +41,9 @@ func (rs *roomSync) collectState() error {
 		if err := rs.addChanged(to, whole); err != nil {
 			return err
 		}
+	}
+	if err := rs.addHidden(lazy && rs.since == 0); err != nil {
+		return err
 	}
 	if lazy {
 		if err := rs.addLazyMembers(to); err != nil {
@@ -55,7 +62,10 @@ func (rs *roomSync) addWhole(to store.SnapshotID, lazy bool) error {
 	if lazy {
 		part = store.StateOthers
 	}
-	return rs.tx.WalkState(rs.room.member.Room, to, part, func(_ store.Slot, num store.EventNum) (bool, error) {
+	return rs.tx.WalkState(rs.room.member.Room, to, part, func(slot store.Slot, num store.EventNum) (bool, error) {
+		if rs.hidden[slot] {
+			return true, nil
+		}
 		return true, rs.addState(num)
 	})
 }
@@ -67,11 +77,31 @@ func (rs *roomSync) addChanged(to store.SnapshotID, members bool) error {
 		return err
 	}
 	return rs.tx.DiffSnapshots(rs.room.member.Room, from, to, func(slot store.Slot, _, is store.EventNum) (bool, error) {
-		if is == 0 || members && !slot.Member() {
+		if is == 0 || members && !slot.Member() || rs.hidden[slot] {
 			return true, nil // state never goes; a reset of the room is federation's to tell
 		}
 		return true, rs.addState(is)
 	})
+}
+
+// addHidden adds the state that changed within the timeline unshown; without the
+// members, where those are wanted only as they are needed.
+func (rs *roomSync) addHidden(lazy bool) error {
+	for _, slot := range slices.Sorted(maps.Keys(rs.hidden)) {
+		if lazy && slot.Member() {
+			continue
+		}
+		num, err := rs.tx.StateAt(rs.room.member.Room, rs.after, slot)
+		if err != nil {
+			return err
+		}
+		if num != 0 {
+			if err := rs.addState(num); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // addState adds a state event that the filter lets through.
@@ -119,6 +149,9 @@ func (rs *roomSync) addMember(at store.SnapshotID, user matrix.UserID, redundant
 	if !ok {
 		return nil
 	}
+	if rs.hidden[slot] {
+		at = rs.after
+	}
 	num, err := rs.tx.StateAt(rs.room.member.Room, at, slot)
 	if err != nil || num == 0 || slices.Contains(rs.state, num) {
 		return err
@@ -128,8 +161,7 @@ func (rs *roomSync) addMember(at store.SnapshotID, user matrix.UserID, redundant
 		return nil
 	}
 	rs.lazy.give(given, rs.next.pos)
-	rs.state = append(rs.state, num)
-	return nil
+	return rs.addState(num)
 }
 
 // maxHeroes is how many members a summary names. maxHeroSearch bounds how many
@@ -161,7 +193,7 @@ func (rs *roomSync) summarize() error {
 		at = rs.after
 	}
 	for _, user := range rs.entry.Summary.Heroes {
-		if err := rs.addMember(at, user, rs.since == 0); err != nil {
+		if err := rs.addMember(at, user, rs.since == 0 || rs.req.fullState); err != nil {
 			return err
 		}
 	}

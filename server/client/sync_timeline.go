@@ -10,7 +10,9 @@ import (
 const maxLookedAt = 2000
 
 // collectTimeline takes the newest events that the user may see and wants. It ends
-// where state changed unseen: the state section tells what that led to.
+// where state changed unseen: the state section tells what that led to. It ends as
+// well behind state that changed again later in an event that is left out: shown,
+// it would undo for the client what the state section tells of that.
 func (rs *roomSync) collectTimeline() error {
 	filter := &rs.req.filter.Room.Timeline
 	limit := filter.Most(10, maxPage)
@@ -26,9 +28,13 @@ func (rs *roomSync) collectTimeline() error {
 		if err != nil {
 			return false, err
 		}
-		if wanted && (len(rs.shown) == limit || size >= maxPageBytes) || unseen || looked > maxLookedAt {
+		full := len(rs.shown) == limit || size >= maxPageBytes || ev.HasSlot && rs.hidden[ev.Slot]
+		if wanted && full || unseen || looked > maxLookedAt {
 			rs.entry.Timeline.Limited = true
 			return false, nil
+		}
+		if !wanted {
+			rs.hide(ev)
 		}
 		rs.named = rs.named || names(ev)
 		if wanted {
@@ -52,6 +58,19 @@ func (rs *roomSync) collectTimeline() error {
 	return rs.addFarewell(filter, limit)
 }
 
+// hide notes that an event is left out, if it is what tells of state that is wanted
+// and no event told of later.
+func (rs *roomSync) hide(ev *store.StoredEvent) {
+	again := func(later *store.StoredEvent) bool { return later.HasSlot && later.Slot == ev.Slot }
+	if !ev.HasSlot || rs.req.stateAfter != "" || !rs.req.filter.Room.State.MatchEvent(ev.Event) || slices.ContainsFunc(rs.shown, again) {
+		return
+	}
+	if rs.hidden == nil {
+		rs.hidden = make(map[store.Slot]bool)
+	}
+	rs.hidden[ev.Slot] = true
+}
+
 // addFarewell adds the member event that tells why a user is out of a room, where
 // it is not what ended his stay: his invite was declined or taken back, or he was
 // banned after he had left. He need not see anything else of the room's.
@@ -61,17 +80,16 @@ func (rs *roomSync) addFarewell(filter *RoomEventFilter, limit int) error {
 		return nil
 	}
 	rs.farewell = num
-	ev, err := rs.tx.Event(rs.room.member.Room, num)
-	if err != nil || limit == 0 || !filter.MatchEvent(ev.Event) {
-		return err
-	}
-	rs.shown = append(rs.shown, ev)
 	if rs.upto != 0 && rs.since >= rs.upto {
 		// An invite may have come between the end of the stay and the token: then
 		// the client was never told how the stay ended.
 		rs.entry.Timeline.Limited = true
 	}
-	return nil
+	ev, err := rs.tx.Event(rs.room.member.Room, num)
+	if err == nil && limit != 0 && filter.MatchEvent(ev.Event) {
+		rs.shown = append(rs.shown, ev)
+	}
+	return err
 }
 
 // wants says whether an event may and shall be shown, and whether it changed the

@@ -92,7 +92,7 @@ func TestSyncWaitsForReceipts(t *testing.T) {
 	for i, typ := range []string{"m.read.private", "m.read"} {
 		waits := map[*syncUser]chan string{alice: make(chan string, 1), bob: make(chan string, 1)}
 		for user, done := range waits {
-			path := "/_matrix/client/v3/sync?set_presence=offline&timeout=300&since=" + since(user)
+			path := "/_matrix/client/v3/sync?set_presence=offline&timeout=1500&since=" + since(user)
 			go func() { done <- h.server.do("GET", path, user.token, "").Body.String() }()
 		}
 		time.Sleep(20 * time.Millisecond)
