@@ -38,7 +38,8 @@ import (
 // "@Name: value" for headers that must begin so, and JSON: each member must be in
 // the answer, which may have more; lists must be alike but for [..., x], which wants
 // x somewhere. "*" is anything, "-" must not be there, and "<name>" is kept as the
-// variable $name for later steps. In paths, variables are escaped.
+// variable $name for later steps; of "before<name>" what is behind "before". In paths,
+// variables are escaped.
 //
 // "account NAME PASSWORD" makes an account, keeps the access token of its device
 // NAME (in capitals) as $NAME, and its ID as $NAME_id. "advance 10m" sets the clock
@@ -194,9 +195,8 @@ func (s *script) parse(text string) any {
 func (s *script) compare(where string, want, got any) string {
 	switch want := want.(type) {
 	case string:
-		if name, found := strings.CutPrefix(want, "<"); found && strings.HasSuffix(name, ">") {
-			s.keep(strings.TrimSuffix(name, ">"), got)
-			return ""
+		if m := kept.FindStringSubmatch(want); m != nil {
+			return s.keepBehind(where, m[1], m[2], got)
 		}
 		if want == "*" {
 			return ""
@@ -255,6 +255,24 @@ func (s *script) compareList(where string, want []any, got any) string {
 			return fault
 		}
 	}
+	return ""
+}
+
+// kept is text of which the end is kept.
+var kept = regexp.MustCompile(`^(.*)<([a-z_0-9]+)>$`)
+
+// keepBehind makes what stands behind a prefix a variable, or a whole value.
+func (s *script) keepBehind(where, prefix, name string, got any) string {
+	if text, isText := got.(string); isText {
+		rest, found := strings.CutPrefix(text, prefix)
+		if !found {
+			return fmt.Sprintf("%s is %q, want %q and more", where, text, prefix)
+		}
+		got = rest
+	} else if prefix != "" {
+		return fmt.Sprintf("%s is %v, want text", where, got)
+	}
+	s.keep(name, got)
 	return ""
 }
 
