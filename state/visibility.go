@@ -14,6 +14,7 @@ type Viewer struct {
 	user   matrix.UserID
 	member store.LocalMembership // zero: the room was never anything to the user
 	seen   map[store.SnapshotID]sight
+	last   learned
 }
 
 // maxSights bounds what a Viewer remembers; then it begins anew.
@@ -23,6 +24,13 @@ const maxSights = 256
 type sight struct {
 	visibility string
 	membership matrix.Membership
+}
+
+// learned is what two events decide.
+type learned struct {
+	known              bool
+	visibility, member store.EventNum // the events, 0 for none
+	sight              sight
 }
 
 // NewViewer returns the view that a local user has of a room.
@@ -119,26 +127,47 @@ func (v *Viewer) at(snap store.SnapshotID) (sight, error) {
 	if s, ok := v.seen[snap]; ok {
 		return s, nil
 	}
-	s := sight{visibility: "shared"}
-	event, err := EventAt(v.tx, v.room, snap, "m.room.history_visibility", "")
+	visibility, err := numAt(v.tx, v.room, snap, "m.room.history_visibility", "")
 	if err != nil {
 		return sight{}, err
 	}
-	if event != nil {
-		s.visibility = event.HistoryVisibility()
-	}
-	member, err := EventAt(v.tx, v.room, snap, "m.room.member", string(v.user))
+	member, err := numAt(v.tx, v.room, snap, "m.room.member", string(v.user))
 	if err != nil {
 		return sight{}, err
 	}
-	if member != nil {
-		if content, err := member.Member(); err == nil {
-			s.membership = content.Membership
-		}
+	if err := v.learn(visibility, member); err != nil {
+		return sight{}, err
 	}
 	if len(v.seen) >= maxSights {
 		clear(v.seen)
 	}
-	v.seen[snap] = s
-	return s, nil
+	v.seen[snap] = v.last.sight
+	return v.last.sight, nil
+}
+
+// learn makes of two events, 0 for none, what they decide. In most rooms it is the
+// same two for all of the timeline.
+func (v *Viewer) learn(visibility, member store.EventNum) error {
+	if v.last.known && visibility == v.last.visibility && member == v.last.member {
+		return nil
+	}
+	s := sight{visibility: "shared"}
+	if visibility != 0 {
+		event, err := v.tx.Event(v.room, visibility)
+		if err != nil {
+			return err
+		}
+		s.visibility = event.HistoryVisibility()
+	}
+	if member != 0 {
+		event, err := v.tx.Event(v.room, member)
+		if err != nil {
+			return err
+		}
+		if content, err := event.Member(); err == nil {
+			s.membership = content.Membership
+		}
+	}
+	v.last = learned{true, visibility, member, s}
+	return nil
 }

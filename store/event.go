@@ -167,14 +167,23 @@ func (tx *Tx) announce(room RoomNum, num EventNum, txn TxnID) error {
 	})
 }
 
-// Event returns a room's event, by any number that it has or had. The error wraps
-// ErrNotFound if there is none.
+// Event returns a room's event, by any number that it has or had. A View may return
+// the same one again: nobody may change it. The error wraps ErrNotFound if there is
+// none.
 func (tx *Tx) Event(room RoomNum, num EventNum) (*StoredEvent, error) {
+	memo := tx.memo()
+	if ev := memo.event(room, num); ev != nil {
+		return ev, nil
+	}
 	at, v, err := tx.eventRecord(room, num)
 	if err != nil {
 		return nil, err
 	}
-	return tx.readEvent(room, at, v)
+	ev, err := tx.readEvent(room, at, v)
+	if err == nil {
+		memo.keep(ev)
+	}
+	return ev, err
 }
 
 // EventID returns the ID of a room's event, which costs less than the event.

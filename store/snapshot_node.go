@@ -118,14 +118,27 @@ type stateReader struct {
 }
 
 func (tx *Tx) stateReader(room RoomNum) stateReader {
-	return stateReader{tx: tx, room: room, cursor: tx.in(bucketState).Cursor(), key: keyOf(uint32(room), stateRecord)}
+	return stateReader{tx: tx, room: room, cursor: tx.stateCursor(), key: keyOf(uint32(room), stateRecord)}
 }
 
-// snapshot reads a snapshot and its base.
+// snapshot returns a snapshot with what its base says. Nobody may change its entries.
 func (r *stateReader) snapshot(id SnapshotID) (snapshot, error) {
 	if id == 0 {
 		return snapshot{}, nil
 	}
+	memo, place := r.tx.memo(), snapshotPlace{r.room, id}
+	if memo != nil && memo.of == place {
+		return memo.snapshot, nil
+	}
+	s, err := r.readSnapshot(id)
+	if memo != nil && err == nil {
+		memo.snapshot, memo.of = s, place
+	}
+	return s, err
+}
+
+// readSnapshot reads a snapshot and its base.
+func (r *stateReader) readSnapshot(id SnapshotID) (snapshot, error) {
 	s, err := r.snapshotRecord(uint64(id))
 	if err != nil || s.base == 0 {
 		return s, err

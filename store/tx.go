@@ -17,6 +17,8 @@ type Tx struct {
 	wrote   int       // bytes put so far, to keep write transactions small
 	touched []UserNum // local users who see something new by this write
 	rooms   roomCache
+
+	remembers *memo // of a View, once it has read an event or a state
 }
 
 // Writable says whether the transaction may write.
