@@ -15,6 +15,9 @@ import (
 // cannot be one.
 var ErrGivenState = errors.New("the other server gives a state that is none")
 
+// errBegunAnew: what was found out is of a room that was purged meanwhile.
+var errBegunAnew = fmt.Errorf("the room has begun anew: %w", ErrGivenState)
+
 // Bounds of one given state.
 const (
 	maxStateIDs     = 1 << 20 // events in it; their IDs are looked at and dropped
@@ -33,7 +36,7 @@ type givenState struct {
 // buildGiven makes the snapshot of the state that was given.
 func (a *acceptance) buildGiven() (snap store.SnapshotID, err error) {
 	if a.given.first != a.head.First {
-		return 0, fmt.Errorf("the room has begun anew: %w", ErrGivenState)
+		return 0, errBegunAnew
 	}
 	a.rooms.litter.add(a.num, a.rooms.now())
 	changes := a.given.changes
@@ -130,6 +133,21 @@ func (l *stateList) begin() error {
 	})
 }
 
+// view runs fn where it can read what the state is compared with, which is gone once
+// the room is purged.
+func (l *stateList) view(fn func(*store.Tx) error) error {
+	return l.rooms.store.View(func(tx *store.Tx) error {
+		_, head, err := Head(tx, l.room)
+		if err == nil && head.First != l.first {
+			err = errBegunAnew
+		}
+		if err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
 // take is told the next ID.
 func (l *stateList) take(id matrix.EventID) error {
 	if l.count++; l.count > maxStateIDs {
@@ -144,7 +162,7 @@ func (l *stateList) take(id matrix.EventID) error {
 // look finds the events whose IDs have come.
 func (l *stateList) look() error {
 	defer func() { l.ids = l.ids[:0] }()
-	return l.rooms.store.View(func(tx *store.Tx) error {
+	return l.view(func(tx *store.Tx) error {
 		for _, id := range l.ids {
 			here, err := l.add(tx, id)
 			if err != nil {
@@ -236,7 +254,7 @@ func (l *stateList) end() error {
 		return fmt.Errorf("it has no m.room.create: %w", ErrGivenState)
 	}
 	for from, more := store.Slot(0), true; more; {
-		err := l.rooms.store.View(func(tx *store.Tx) error {
+		err := l.view(func(tx *store.Tx) error {
 			seen := 0
 			more = false
 			return tx.WalkStateFrom(l.num, l.base, store.StateAll, from, func(slot store.Slot, _ store.EventNum) (bool, error) {

@@ -205,34 +205,6 @@ func (h *house) forgeCreate(room matrix.RoomID) *matrix.Event {
 	return ev
 }
 
-// An outlier that the state before it forbids may stand in states already: it is
-// shown to nobody from then on, and not rejected.
-func TestOutlierThatIsForbidden(t *testing.T) {
-	from, to, events, shared := startRoom(t, "11", 1)
-	room := last(events).Room
-	from.must(from.change(room, alice, bob, matrix.Ban))
-	ban := last(from.all(room))
-	// By what it cites bob is still there.
-	topic := matrix.Draft{Sender: bob, Type: "m.room.member", StateKey: ptr(string(bob)), Content: []byte(`{"membership":"join"}`)}
-	late := to.build(room, []*matrix.Event{ban}, 90, topic)
-	from.lies[late.ID] = late
-	cites := to.cite(to.build(room, events[shared-1:shared], 91, matrix.Draft{Sender: bob, Type: "m.x", Content: []byte(`{}`)}), late)
-	to.acceptFrom(from, cites)
-	if ev := to.event(late.ID); !ev.Outlier || ev.Rejected {
-		t.Fatalf("the outlier is %+v", ev)
-	}
-	if to.sees(alice, late.ID) {
-		t.Error("alice sees an event of which it is not known where it stands")
-	}
-	got := to.acceptFrom(from, ban, late)
-	if got[1] != SoftFailed {
-		t.Errorf("verdicts %d", got)
-	}
-	if ev := to.event(late.ID); ev.Outlier || ev.Rejected || !ev.SoftFailed || ev.Before == 0 {
-		t.Errorf("it has become %+v", ev)
-	}
-}
-
 func ptr(s string) *string { return &s }
 
 // lowerBounds makes resolutions give up early.

@@ -232,108 +232,6 @@ func counts(ids []matrix.EventID) map[matrix.EventID]int {
 	return n
 }
 
-// What was fetched as part of a state becomes an event of the timeline when it
-// comes as one, and states still know it.
-func TestOutliersComeToTheTimeline(t *testing.T) {
-	for _, version := range []string{"1", "11", "12"} {
-		t.Run(version, func(t *testing.T) {
-			from, to, events, shared := startRoom(t, version, 4)
-			from.gap = 0
-			room := last(events).Room
-			to.acceptFrom(from, last(events))
-			outliers := 0
-			for _, ev := range events[shared:] {
-				if from.find(ev.ID) != nil && to.has(ev.ID) && to.event(ev.ID).Outlier {
-					outliers++
-				}
-			}
-			if outliers < 3 {
-				t.Fatalf("%d outliers", outliers)
-			}
-			verdicts, err := to.rooms.AcceptAll(context.Background(), events)
-			to.must(err)
-			for i, verdict := range verdicts {
-				want := Accepted
-				if i < shared || i == len(events)-1 {
-					want = Known
-				}
-				if verdict != want && verdict != SoftFailed { // by the current state bob has left
-					t.Errorf("event %d (%s): verdict %d, want %d", i, events[i].Type, verdict, want)
-				}
-				if ev := to.event(events[i].ID); ev.Outlier || verdict == Accepted && (ev.Num.Aside() || ev.Before == 0) {
-					t.Errorf("event %d (%s) is %+v", i, events[i].Type, ev)
-				}
-			}
-			sameState(t, "current", to.current(room), from.current(room))
-			merge := to.build(room, events[len(events)-1:], 100, matrix.Draft{Sender: alice, Type: "m.x", Content: []byte(`{}`)})
-			if got := to.accept(merge); got != Accepted {
-				t.Errorf("an event behind all: verdict %d", got)
-			}
-			sameState(t, "before an event behind all", to.stateBefore(merge.ID), from.current(room))
-		})
-	}
-}
-
-// has says whether an event is here in any form.
-func (h *house) has(id matrix.EventID) (has bool) {
-	h.must(h.store.View(func(tx *store.Tx) error {
-		_, _, has = tx.EventByID(id)
-		return nil
-	}))
-	return has
-}
-
-// Cited events that are not here are fetched with what they cite themselves, and
-// decide about the event that cites them.
-func TestCitedEventsAreFetched(t *testing.T) {
-	from, to, events, shared := startRoom(t, "11", 1)
-	room, tip := last(events).Room, events[shared-1:shared]
-	key := string(carol)
-	join := from.build(room, tip, 50, matrix.Draft{Sender: carol, Type: "m.room.member", StateKey: &key, Content: []byte(`{"membership":"join"}`)})
-	from.accept(join)
-	// By the state before it carol is not there, whatever it cites.
-	early := from.cite(from.build(room, tip, 51, matrix.Draft{Sender: carol, Type: "m.x", Content: []byte(`{}`)}), join)
-	if got := to.acceptFrom(from, early); got[0] != Rejected || from.states+from.gaps > 0 {
-		t.Errorf("verdict %d by %d states", got, from.states)
-	}
-	if ev := to.event(join.ID); !ev.Outlier || ev.Rejected {
-		t.Errorf("the cited event is %+v", ev)
-	}
-	if ev := to.event(early.ID); ev.Outlier || !ev.Rejected {
-		t.Errorf("the event that cites it is %+v", ev)
-	}
-	// And what cites a rejected event is not worth a gap.
-	from.lies[early.ID] = early
-	bad := from.cite(from.build(room, events[len(events)-1:], 52, matrix.Draft{Sender: carol, Type: "m.x", Content: []byte(`{}`)}), early)
-	if got := to.acceptFrom(from, bad); got[0] != Rejected || from.states+from.gaps > 0 {
-		t.Errorf("verdict %d by %d states and %d gaps", got, from.states, from.gaps)
-	}
-	if got := to.acceptFrom(from, bad); got[0] != Rejected {
-		t.Errorf("the second time: verdict %d", got)
-	}
-	// The outlier is the room's next event; the check finds it in the state.
-	if got := to.acceptFrom(from, join); got[0] != Accepted || to.current(room)[auth.Key{Type: "m.room.member", StateKey: key}] != join.ID {
-		t.Errorf("the cited event: verdict %d", got)
-	}
-}
-
-// cite builds an event again with another one among what it cites, in the place of
-// one of that type and key.
-func (h *house) cite(ev, cited *matrix.Event) *matrix.Event {
-	h.Helper()
-	placing := matrix.Placing{Prev: ev.PrevEvents, Depth: ev.Depth}
-	for _, id := range ev.AuthEvents {
-		if old := h.event(id); cited.StateKey == nil || !old.Is(cited.Type, *cited.StateKey) {
-			placing.Auth = append(placing.Auth, id)
-		}
-	}
-	placing.Auth = append(placing.Auth, cited.ID)
-	draft := matrix.Draft{Room: ev.Room, Sender: ev.Sender, Type: ev.Type, StateKey: ev.StateKey, Content: ev.Content, OriginServerTS: ev.OriginServerTS}
-	again, err := draft.Build(ev.Version, placing, "home.example", h.rooms.key)
-	h.must(err)
-	return again
-}
-
 // A room that was delivered in part, and the rest of it by its last event, is the
 // room that was delivered whole.
 func TestPartialDeliveryDoesNotMatter(t *testing.T) {
@@ -468,35 +366,45 @@ func TestGivenStateIsTheOthersState(t *testing.T) {
 	}
 }
 
-// An outlier that was redacted before it came to the timeline relates to nothing, as
-// one that was redacted afterwards.
-func TestRedactedOutlierRelatesToNothing(t *testing.T) {
-	for _, version := range []string{"10", "12"} {
-		from, to, events, shared := startRoom(t, version, 1)
-		room, tip := last(events).Room, events[shared-1:shared]
-		reply := matrix.Draft{Sender: bob, Type: "m.room.message", Content: fmt.Appendf(nil,
-			`{"m.relates_to":{"rel_type":"m.thread","event_id":%q}}`, events[0].ID)}
-		child := to.build(room, tip, 50, reply)
-		from.lies[child.ID] = child
-		cites := to.cite(to.build(room, tip, 51, matrix.Draft{Sender: bob, Type: "m.x", Content: []byte(`{}`)}), child)
-		to.acceptFrom(from, cites)
-		if ev := to.event(child.ID); !ev.Outlier || ev.Rejected {
-			t.Fatalf("the outlier is %+v", ev)
-		}
-		_, err := to.rooms.Redact(context.Background(), room, alice, child.ID, []byte(`{}`), store.TxnID{})
-		to.must(err)
-		if got := to.acceptFrom(from, child); got[0] != Accepted {
-			t.Errorf("verdict %d", got)
-		}
-		to.must(to.store.View(func(tx *store.Tx) error {
-			num := tx.RoomNum(room)
-			if thread, err := tx.Thread(num, events[0].ID); err != nil || thread.Replies != 0 {
-				t.Errorf("version %s: thread %+v, %v", version, thread, err)
+// A room that is purged while a request is under way is not known any more, and one
+// that has begun anew since is another, with which no state of the old one is compared.
+func TestFetchingIsOverWhenTheRoomIsPurged(t *testing.T) {
+	for _, gap := range []int{0, 3} {
+		for stage := range 4 { // the request during which it happens
+			for _, anew := range []bool{false, true} {
+				t.Run(fmt.Sprintf("gap %d/request %d/anew %t", gap, stage, anew), func(t *testing.T) {
+					from, to, events, shared := startRoom(t, "12", 5)
+					from.gap = gap
+					room, requests := last(events).Room, 0
+					from.pending = func() {
+						if requests++; requests != stage+1 {
+							return
+						}
+						to.must(to.rooms.Purge(context.Background(), room, func(PurgeProgress) {}))
+						if anew {
+							_, err := to.rooms.AcceptAll(context.Background(), events[:shared/2])
+							to.must(err)
+						}
+					}
+					verdicts, err := to.rooms.AcceptFrom(context.Background(), events[len(events)-1:], from.source())
+					switch {
+					case requests <= stage:
+						t.Skip("so many requests are not needed")
+					case anew && err == nil:
+						sameState(t, "before", to.stateBefore(last(events).ID), from.stateBefore(last(events).ID))
+					case anew && !errors.Is(err, ErrGivenState):
+						t.Errorf("verdicts %d, %v", verdicts, err)
+					case !anew && !errors.Is(err, ErrUnknownRoom):
+						t.Errorf("verdicts %d, %v", verdicts, err)
+					}
+					// The next call begins anew as well.
+					from.pending = nil
+					_, err = to.rooms.AcceptAll(context.Background(), events[:shared])
+					to.must(err)
+					to.acceptFrom(from, last(events))
+					sameState(t, "current", to.current(room), from.current(room))
+				})
 			}
-			return tx.Relations(num, events[0].ID, 0, func(rel store.Relation) (bool, error) {
-				t.Errorf("version %s: relation %+v", version, rel)
-				return true, nil
-			})
-		}))
+		}
 	}
 }
