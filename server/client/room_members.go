@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/state"
@@ -36,17 +35,18 @@ func (s *Server) getMembersByRoom(w http.ResponseWriter, r *http.Request, who se
 				return nil, err
 			}
 		}
-		var members []store.EventNum
-		err := view.members(snapshot, func(ev *store.StoredEvent, m matrix.MemberContent) error {
-			if (only == "" || m.Membership == only) && (not == "" || m.Membership != not) {
-				members = append(members, ev.Num)
-			}
-			return nil
-		})
-		return members, err
+		return view.stateNums(snapshot, store.StateMembers)
 	})
 	if err != nil {
 		return err
+	}
+	list.item = func(f *formatter, ev *store.StoredEvent) (jsontext.Value, error) {
+		// Old rooms hold member events without a membership.
+		m, err := ev.Member()
+		if err != nil || only != "" && m.Membership != only || not != "" && m.Membership == not {
+			return nil, nil
+		}
+		return f.event(ev)
 	}
 	return s.writeState(w, list, `{"chunk":[`, `]}`)
 }
@@ -86,29 +86,6 @@ func (v *roomView) membersAt(tx *store.Tx, pos store.Position) (store.SnapshotID
 	return at, err
 }
 
-// members calls fn for each member event of a snapshot.
-func (v *roomView) members(at store.SnapshotID, fn func(*store.StoredEvent, matrix.MemberContent) error) error {
-	tx := v.format.tx
-	return tx.WalkState(v.num, at, store.StateMembers, func(_ store.Slot, num store.EventNum) (bool, error) {
-		ev, err := tx.Event(v.num, num)
-		if err != nil {
-			return false, err
-		}
-		m, err := ev.Member()
-		if err != nil {
-			return true, nil // old rooms hold member events without a membership
-		}
-		return true, fn(ev, m)
-	})
-}
-
-// joinedMember is what joined_members tells of a user. What is not known is empty:
-// clients look for both keys, and the specification has strings there.
-type joinedMember struct {
-	DisplayName string `json:"display_name"`
-	AvatarURL   string `json:"avatar_url"`
-}
-
 // getJoinedMembersByRoom answers GET /rooms/{roomID}/joined_members for who is
 // in the room.
 func (s *Server) getJoinedMembersByRoom(w http.ResponseWriter, r *http.Request, who session) error {
@@ -120,14 +97,7 @@ func (s *Server) getJoinedMembersByRoom(w http.ResponseWriter, r *http.Request, 
 		if m, _, err := tx.LocalMembership(who.num, view.num); err != nil || m.Membership != matrix.Join {
 			return nil, errNotMember
 		}
-		var joined []store.EventNum
-		err := view.members(view.state, func(ev *store.StoredEvent, m matrix.MemberContent) error {
-			if m.Membership == matrix.Join {
-				joined = append(joined, ev.Num)
-			}
-			return nil
-		})
-		return joined, err
+		return view.stateNums(view.state, store.StateMembers)
 	})
 	if err != nil {
 		return err
@@ -136,24 +106,23 @@ func (s *Server) getJoinedMembersByRoom(w http.ResponseWriter, r *http.Request, 
 	return s.writeState(w, list, `{"joined":{`, `}}`)
 }
 
-// joinedMember returns one member of the object that joined_members answers:
-// the user's ID and what he calls himself.
+// joinedMember returns one member of the object that joined_members answers, the
+// user's ID and what he calls himself; nil for who is not in the room. What is not
+// known is empty: clients look for both keys, and the specification has strings
+// there.
 func (f *formatter) joinedMember(ev *store.StoredEvent) (jsontext.Value, error) {
 	m, err := ev.Member()
-	if err != nil {
-		return nil, err
+	if err != nil || m.Membership != matrix.Join {
+		return nil, nil // old rooms hold member events without a membership
 	}
-	b, err := jsontext.AppendQuote(nil, *ev.StateKey)
-	if err != nil {
-		return nil, err
-	}
-	var shown joinedMember
+	var name, avatar string
 	if m.DisplayName != nil {
-		shown.DisplayName = *m.DisplayName
+		name = *m.DisplayName
 	}
 	if m.AvatarURL != nil {
-		shown.AvatarURL = *m.AvatarURL
+		avatar = *m.AvatarURL
 	}
-	value, err := json.Marshal(shown)
-	return append(append(b, ':'), value...), err
+	b := appendQuoted(nil, *ev.StateKey)
+	b = appendQuoted(append(b, `:{"display_name":`...), name)
+	return append(appendQuoted(append(b, `,"avatar_url":`...), avatar), '}'), nil
 }

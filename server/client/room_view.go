@@ -78,7 +78,7 @@ func (f *formatter) viewOf(room store.RoomNum) (*roomView, error) {
 }
 
 // stateList is the numbers of state events that are written one chunk after the
-// other, each as item says.
+// other, each as item says; nil leaves it out.
 type stateList struct {
 	room   store.RoomNum
 	who    session
@@ -100,13 +100,19 @@ func (s *Server) stateList(id matrix.RoomID, who session, pick func(*roomView, *
 			list.events, err = pick(view, tx)
 			return err
 		}
-		list.events = nil
-		return tx.WalkState(view.num, view.state, store.StateAll, func(_ store.Slot, num store.EventNum) (bool, error) {
-			list.events = append(list.events, num)
-			return true, nil
-		})
+		list.events, err = view.stateNums(view.state, store.StateAll)
+		return err
 	})
 	return list, err
+}
+
+// stateNums returns the numbers of the events in a part of a state.
+func (v *roomView) stateNums(at store.SnapshotID, part store.StatePart) (nums []store.EventNum, err error) {
+	err = v.format.tx.WalkState(v.num, at, part, func(_ store.Slot, num store.EventNum) (bool, error) {
+		nums = append(nums, num)
+		return true, nil
+	})
+	return nums, err
 }
 
 // writeState writes a list of state events between two pieces of JSON, a View
@@ -116,38 +122,50 @@ func (s *Server) writeState(w http.ResponseWriter, list stateList, begin, end st
 	if _, err := io.WriteString(w, begin); err != nil {
 		return err
 	}
-	for first := true; len(list.events) > 0; first = false {
+	for first := true; len(list.events) > 0; {
 		chunk := list.events[:min(len(list.events), stateChunk)]
 		list.events = list.events[len(chunk):]
-		events := make([]jsontext.Value, 0, len(chunk))
-		err := s.store.View(func(tx *store.Tx) error {
-			format, err := s.formatter(tx, list.room, list.who)
-			if err != nil {
-				return err
-			}
-			for _, num := range chunk {
-				ev, err := tx.Event(list.room, num)
-				if err != nil {
-					return err
-				}
-				event, err := list.item(format, ev)
-				if err != nil {
-					return err
-				}
-				events = append(events, event)
-			}
-			return nil
-		})
+		events, err := s.formatList(list, chunk)
 		if err != nil {
 			s.log.Error("answer cut off", "room", list.room, "err", err)
 			panic(http.ErrAbortHandler)
 		}
+		if len(events) == 0 {
+			continue
+		}
 		if _, err := w.Write(joinValues(events, first)); err != nil {
 			return err
 		}
+		first = false
 	}
 	_, err := io.WriteString(w, end)
 	return err
+}
+
+// formatList formats a part of a list in a View of its own.
+func (s *Server) formatList(list stateList, chunk []store.EventNum) (events []jsontext.Value, err error) {
+	events = make([]jsontext.Value, 0, len(chunk))
+	err = s.store.View(func(tx *store.Tx) error {
+		format, err := s.formatter(tx, list.room, list.who)
+		if err != nil {
+			return err
+		}
+		for _, num := range chunk {
+			ev, err := tx.Event(list.room, num)
+			if err != nil {
+				return err
+			}
+			event, err := list.item(format, ev)
+			if err != nil {
+				return err
+			}
+			if event != nil {
+				events = append(events, event)
+			}
+		}
+		return nil
+	})
+	return events, err
 }
 
 // unmarshalLenient reads JSON that comes from a room, where old versions allow
