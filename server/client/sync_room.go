@@ -101,14 +101,12 @@ func (s *Server) answerRoom(req syncRequest, room syncRoom, out *syncWriter) err
 	if err := out.room(room.section, room.id, entry); err != nil {
 		return err
 	}
-	for first := true; len(rs.state) > 0; first = false {
-		chunk := rs.state[:min(len(rs.state), stateChunk)]
-		rs.state = rs.state[len(chunk):]
-		events, err := s.formatState(req, room, chunk)
+	for len(rs.state) > 0 {
+		events, err := s.formatState(req, room, rs.nextState())
 		if err != nil {
 			return err
 		}
-		if err := out.write(joinValues(events, first)); err != nil {
+		if err := out.write(events); err != nil {
 			return err
 		}
 	}
@@ -241,7 +239,8 @@ func (rs *roomSync) empty() bool {
 		len(e.AccountData.Events) == 0 && !e.Timeline.Limited && !rs.named && !rs.read
 }
 
-// write returns the entry up to the first state event.
+// write returns the entry up to the first chunk of the state, which is most often all
+// of it.
 func (rs *roomSync) write() ([]byte, error) {
 	rs.entry.Timeline.Events = make([]jsontext.Value, 0, len(rs.shown))
 	for _, ev := range rs.shown {
@@ -256,33 +255,50 @@ func (rs *roomSync) write() ([]byte, error) {
 		return nil, err
 	}
 	b = append(append(b[:len(b)-1], `,"`...), rs.req.stateName()...)
-	return append(b, `":{"events":[`...), nil
+	return rs.format.appendEvents(append(b, `":{"events":[`...), rs.nextState(), true)
 }
 
-// formatState formats a part of the state section in a View of its own.
-func (s *Server) formatState(req syncRequest, room syncRoom, nums []store.EventNum) ([]jsontext.Value, error) {
-	events := make([]jsontext.Value, 0, len(nums))
-	err := s.store.View(func(tx *store.Tx) error {
+// nextState takes the next chunk of the state section.
+func (rs *roomSync) nextState() []store.EventNum {
+	chunk := rs.state[:min(len(rs.state), stateChunk)]
+	rs.state = rs.state[len(chunk):]
+	return chunk
+}
+
+// formatState formats a part of the state section, which is not the first, in a View
+// of its own.
+func (s *Server) formatState(req syncRequest, room syncRoom, nums []store.EventNum) (events []byte, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
 		format, err := s.formatter(tx, room.member.Room, req.who)
 		if err != nil {
 			return err
 		}
 		format.id = ""
 		format.filter = req.filter
-		for _, num := range nums {
-			ev, err := tx.Event(room.member.Room, num)
-			if err != nil {
-				return err
-			}
-			event, err := format.event(ev)
-			if err != nil {
-				return err
-			}
-			events = append(events, event)
-		}
-		return nil
+		events, err = format.appendEvents(nil, nums, false)
+		return err
 	})
 	return events, err
+}
+
+// appendEvents appends events to an array, of which they are the first or not.
+func (f *formatter) appendEvents(b []byte, nums []store.EventNum, first bool) ([]byte, error) {
+	for _, num := range nums {
+		ev, err := f.tx.Event(f.room, num)
+		if err != nil {
+			return nil, err
+		}
+		event, err := f.event(ev)
+		if err != nil {
+			return nil, err
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(b, event...)
+	}
+	return b, nil
 }
 
 // joinValues puts values one behind the other with commas between and, unless

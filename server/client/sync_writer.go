@@ -63,7 +63,7 @@ func (o *syncWriter) room(section string, id matrix.RoomID, entry []byte) error 
 	if err := o.begin(); err != nil {
 		return err
 	}
-	b := make([]byte, 0, len(entry)+len(id)+32)
+	b := make([]byte, 0, len(id)+32)
 	switch {
 	case o.section == "":
 		b = append(b, `,"rooms":{"`...)
@@ -81,7 +81,10 @@ func (o *syncWriter) room(section string, id matrix.RoomID, entry []byte) error 
 	if err != nil {
 		return fmt.Errorf("write room %s: %w", id, err)
 	}
-	return o.write(append(append(b, ':'), entry...))
+	if err := o.write(append(b, ':')); err != nil {
+		return err
+	}
+	return o.write(entry)
 }
 
 // write sends more of the open room's entry.
