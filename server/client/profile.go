@@ -105,6 +105,9 @@ func (s *Server) setProfileField(w http.ResponseWriter, r *http.Request, who ses
 	if err := checkProfileValue(name, value); err != nil {
 		return err
 	}
+	if value.Kind() == 'n' && isMemberField(name) {
+		value = nil
+	}
 	if err := s.changeProfile(r.Context(), who, name, value); err != nil {
 		return err
 	}
@@ -142,7 +145,7 @@ func (s *Server) changeProfile(ctx context.Context, who session, name string, va
 	if err != nil {
 		return fmt.Errorf("profile of %s: %w", who.user, err)
 	}
-	if name != fieldDisplayName && name != fieldAvatarURL {
+	if !isMemberField(name) {
 		return nil
 	}
 	s.presenceProfile(who)
@@ -167,11 +170,14 @@ func ownProfileField(r *http.Request, who session) (string, error) {
 		return "", api.ErrGuestAccessForbidden.Because("Guests can change their display name only")
 	case len(name) > maxProfileKey:
 		return "", api.ErrKeyTooLarge
-	case name != fieldDisplayName && name != fieldAvatarURL && !isNamespaced(name):
+	case !isMemberField(name) && !isNamespaced(name):
 		return "", api.ErrInvalidParam.Because("A profile field is displayname, avatar_url or a name like org.example.field")
 	}
 	return name, nil
 }
+
+// isMemberField says whether a field of the profile is part of member events.
+func isMemberField(name string) bool { return name == fieldDisplayName || name == fieldAvatarURL }
 
 // isNamespaced says whether name follows the Common Namespaced Identifier Grammar.
 func isNamespaced(name string) bool {
@@ -191,7 +197,8 @@ func isNamespaced(name string) bool {
 }
 
 // checkProfileValue holds the fields that the specification defines to their form.
-// An empty avatar URL is how clients took an avatar away before there was DELETE.
+// Null, or an empty avatar URL, is how clients took a field away before there was
+// DELETE.
 func checkProfileValue(name string, value jsontext.Value) error {
 	var text string
 	isText := value.Kind() == '"' && json.Unmarshal(value, &text) == nil
