@@ -2,6 +2,7 @@ package client
 
 import (
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"runtime"
@@ -48,6 +49,42 @@ func TestOperations(t *testing.T) {
 	}
 	slices.Sort(missing)
 	t.Logf("%d of %d endpoints have no route:\n%s", len(missing), len(operations), strings.Join(missing, "\n"))
+}
+
+// Every operation of the specification is asked for in a script, so that there one can
+// read what this server makes of it.
+func TestOperationsAreScripted(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var requests []string // by method and path
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1], "/") {
+				path, _, _ := strings.Cut(fields[1], "?")
+				requests = append(requests, fields[0]+" "+path)
+			}
+		}
+	}
+	text, err := os.ReadFile("testdata/operations.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if fields[0] == "#" {
+			continue
+		}
+		pattern := regexp.MustCompile("^" + pathParam.ReplaceAllString(fields[0]+" "+fields[1], "[^/]+") + "/?$")
+		if !slices.ContainsFunc(requests, pattern.MatchString) {
+			t.Errorf("no script asks for %s %s (%s)", fields[0], fields[1], fields[2])
+		}
+	}
 }
 
 // handlerName returns the name of a method expression such as (*Server).login.
