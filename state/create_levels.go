@@ -47,10 +47,15 @@ func keepTombstone(levels map[string]jsontext.Value, override jsontext.Value) {
 }
 
 // defaultLevels are the power levels of a new room. In version 12 creators
-// stand above all levels and are not named, and m.room.tombstone is theirs.
+// stand above all levels and are not named, and m.room.tombstone is theirs. Whoever
+// may invite can also vouch for those that a restricted join rule lets in. In a
+// room that is open to all that is a moderator's; the specification leaves it open.
 func defaultLevels(version *matrix.Version, c Creation) map[string]jsontext.Value {
 	users := make(map[matrix.UserID]int64)
-	tombstone := int64(creatorLevel)
+	tombstone, invite := int64(creatorLevel), 0
+	if c.Preset == PresetPublic {
+		invite = 50
+	}
 	if !version.PrivilegedCreators {
 		tombstone = adminLevel
 		users[c.Creator] = adminLevel
@@ -68,7 +73,7 @@ func defaultLevels(version *matrix.Version, c Creation) map[string]jsontext.Valu
 			"m.room.server_acl": 100, "m.room.tombstone": tombstone,
 		}),
 		"events_default": encode(0), "state_default": encode(50),
-		"ban": encode(50), "kick": encode(50), "redact": encode(50), "invite": encode(0),
+		"ban": encode(50), "kick": encode(50), "redact": encode(50), "invite": encode(invite),
 		"historical": encode(100),
 	}
 }

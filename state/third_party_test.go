@@ -114,7 +114,7 @@ func TestThirdPartyInviteFromAfar(t *testing.T) {
 			continue // these tests build no events that cite others by hash
 		}
 		h := newHouse(t)
-		room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: v.ID})
+		room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: v.ID, PowerOverride: []byte(`{"invite":0}`)})
 		take := func(typ, key, content string) {
 			t.Helper()
 			last := h.all(room)
