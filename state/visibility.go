@@ -1,6 +1,8 @@
 package state
 
 import (
+	"fmt"
+
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -15,6 +17,8 @@ type Viewer struct {
 	member store.LocalMembership // zero: the room was never anything to the user
 	seen   map[store.SnapshotID]sight
 	last   learned
+
+	visibilitySlot, memberSlot *viewerSlot // nil: not looked up yet
 }
 
 // maxSights bounds what a Viewer remembers; then it begins anew.
@@ -127,11 +131,15 @@ func (v *Viewer) at(snap store.SnapshotID) (sight, error) {
 	if s, ok := v.seen[snap]; ok {
 		return s, nil
 	}
-	visibility, err := numAt(v.tx, v.room, snap, "m.room.history_visibility", "")
+	if v.visibilitySlot == nil {
+		v.visibilitySlot = v.slot("m.room.history_visibility", "")
+		v.memberSlot = v.slot("m.room.member", string(v.user))
+	}
+	visibility, err := v.eventAt(snap, *v.visibilitySlot)
 	if err != nil {
 		return sight{}, err
 	}
-	member, err := numAt(v.tx, v.room, snap, "m.room.member", string(v.user))
+	member, err := v.eventAt(snap, *v.memberSlot)
 	if err != nil {
 		return sight{}, err
 	}
@@ -143,6 +151,29 @@ func (v *Viewer) at(snap store.SnapshotID) (sight, error) {
 	}
 	v.seen[snap] = v.last.sight
 	return v.last.sight, nil
+}
+
+// A viewerSlot is the slot of what decides, if the room has one for it.
+type viewerSlot struct {
+	slot  store.Slot
+	known bool
+}
+
+func (v *Viewer) slot(typ, stateKey string) *viewerSlot {
+	slot, known := v.tx.Slot(v.room, typ, stateKey)
+	return &viewerSlot{slot, known}
+}
+
+// eventAt returns what stands in a slot of a snapshot, 0 for nothing.
+func (v *Viewer) eventAt(snap store.SnapshotID, at viewerSlot) (store.EventNum, error) {
+	if !at.known {
+		return 0, nil
+	}
+	num, err := v.tx.StateAt(v.room, snap, at.slot)
+	if err != nil {
+		return 0, fmt.Errorf("what %s sees in room %d: %w", v.user, v.room, err)
+	}
+	return num, nil
 }
 
 // learn makes of two events, 0 for none, what they decide. In most rooms it is the

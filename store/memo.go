@@ -9,13 +9,14 @@ const (
 )
 
 // A memo is what a View has read last and will often read again: the few state
-// events that decide what a user may see, and the snapshot that he sees by. Writes
-// have none, as what they read may be changed by themselves.
+// events that decide what a user may see, and the snapshot that he sees by; and the
+// cursors that it reads with. Writes have none, as what they read may be changed by
+// themselves.
 type memo struct {
 	events   [memoEvents]*StoredEvent
 	snapshot snapshot
 	of       snapshotPlace // whose snapshot that is; the zero place: nobody's
-	cursor   *bolt.Cursor  // of bucket state
+	cursors  [buckets]*bolt.Cursor
 }
 
 type snapshotPlace struct {
@@ -52,15 +53,14 @@ func (m *memo) keep(ev *StoredEvent) {
 	}
 }
 
-// stateCursor returns a cursor of bucket state that nobody counts on to stand
-// anywhere.
-func (tx *Tx) stateCursor() *bolt.Cursor {
+// cursor returns a cursor of a bucket that nobody counts on to stand anywhere.
+func (tx *Tx) cursor(name bucketName) *bolt.Cursor {
 	m := tx.memo()
 	if m == nil {
-		return tx.in(bucketState).Cursor()
+		return tx.in(name).Cursor()
 	}
-	if m.cursor == nil {
-		m.cursor = tx.in(bucketState).Cursor()
+	if m.cursors[name] == nil {
+		m.cursors[name] = tx.in(name).Cursor()
 	}
-	return m.cursor
+	return m.cursors[name]
 }

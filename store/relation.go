@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -46,6 +47,13 @@ func (tx *Tx) DeleteRelation(room RoomNum, parent matrix.EventID, child EventNum
 		return err
 	}
 	return tx.unreplied(room, parent, gone)
+}
+
+// HasRelations says whether any event relates to parent.
+func (tx *Tx) HasRelations(room RoomNum, parent matrix.EventID) bool {
+	prefix := relationPrefix(room, parent)
+	key, _ := tx.cursor(bucketRoom).Seek(prefix)
+	return bytes.HasPrefix(key, prefix)
 }
 
 // Relations calls fn for each child of parent from one on, oldest to newest,

@@ -118,7 +118,7 @@ type stateReader struct {
 }
 
 func (tx *Tx) stateReader(room RoomNum) stateReader {
-	return stateReader{tx: tx, room: room, cursor: tx.stateCursor(), key: keyOf(uint32(room), stateRecord)}
+	return stateReader{tx: tx, room: room, cursor: tx.cursor(bucketState), key: keyOf(uint32(room), stateRecord)}
 }
 
 // snapshot returns a snapshot with what its base says. Nobody may change its entries.

@@ -18,7 +18,7 @@ type Tx struct {
 	touched []UserNum // local users who see something new by this write
 	rooms   roomCache
 
-	remembers *memo // of a View, once it has read an event or a state
+	remembers *memo // of a View, once it has read anything
 }
 
 // Writable says whether the transaction may write.
@@ -41,7 +41,15 @@ func (tx *Tx) in(name bucketName) *bolt.Bucket {
 
 // get returns the value of a key, nil when there is none. It aliases the
 // file and is good until the transaction ends.
-func (tx *Tx) get(name bucketName, key []byte) []byte { return tx.in(name).Get(key) }
+func (tx *Tx) get(name bucketName, key []byte) []byte {
+	if tx.memo() == nil {
+		return tx.in(name).Get(key)
+	}
+	if k, v := tx.cursor(name).Seek(key); bytes.Equal(k, key) {
+		return v
+	}
+	return nil
+}
 
 // put stores a value. The value is kept until the commit: it must not change.
 func (tx *Tx) put(name bucketName, key, value []byte) error {

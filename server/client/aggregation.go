@@ -60,6 +60,9 @@ type gathered struct {
 
 // gather looks at the children of an event.
 func (f *formatter) gather(ev *store.StoredEvent) (g gathered, err error) {
+	if !f.tx.HasRelations(f.room, ev.ID) {
+		return g, nil
+	}
 	if g.thread, err = f.tx.Thread(f.room, ev.ID); err != nil {
 		return g, err
 	}

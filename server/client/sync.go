@@ -228,11 +228,15 @@ func (s *Server) syncRooms(tx *store.Tx, req syncRequest, next streamToken) ([]s
 	}
 	var joined, others []syncRoom
 	err = tx.LocalMemberships(req.who.num, func(m store.LocalMembership) (bool, error) {
+		fresh := req.initial || m.Position > req.since.pos
+		changes := req.fullState || fresh || changed.has(m.Room) || s.typing.Changed(m.Room, req.since.memory)
+		if m.Membership == matrix.Join && !changes {
+			return true, nil // most rooms in most syncs
+		}
 		id := tx.RoomID(m.Room)
 		if !req.filter.Room.Wants(id) {
 			return true, nil
 		}
-		fresh := req.initial || m.Position > req.since.pos
 		if m.Forgotten { // the other devices learn that the user has left, once
 			if fresh && !req.initial {
 				others = append(others, syncRoom{"leave", m, id})
@@ -241,9 +245,7 @@ func (s *Server) syncRooms(tx *store.Tx, req syncRequest, next streamToken) ([]s
 		}
 		switch m.Membership {
 		case matrix.Join:
-			if req.fullState || fresh || changed.has(m.Room) || s.typing.Changed(m.Room, req.since.memory) {
-				joined = append(joined, syncRoom{"join", m, id})
-			}
+			joined = append(joined, syncRoom{"join", m, id})
 		case matrix.Invite:
 			if hide, err := hidden.hides(tx, m); hide || err != nil {
 				return true, err
