@@ -19,8 +19,8 @@ const ignoredType = "m.ignored_user_list"
 // Spec: CS Ignoring Users.
 type ignoredUsers map[matrix.UserID]jsontext.Value
 
-// readIgnored returns whom a user ignores. What a client has put there and is no
-// list of users ignores nobody.
+// readIgnored returns whom a user ignores, never himself. What a client has put there
+// and is no list of users ignores nobody.
 func readIgnored(tx *store.Tx, user store.UserNum) (ignoredUsers, error) {
 	d, err := tx.AccountData(user, 0, ignoredType)
 	if errors.Is(err, store.ErrNotFound) {
@@ -35,6 +35,7 @@ func readIgnored(tx *store.Tx, user store.UserNum) (ignoredUsers, error) {
 	if json.Unmarshal(d.Content, &list) != nil {
 		return nil, nil
 	}
+	delete(list.Users, tx.UserID(user))
 	return list.Users, nil
 }
 
@@ -80,4 +81,16 @@ func (h hiddenInvites) hides(tx *store.Tx, invite store.LocalMembership) (bool, 
 		return false, err
 	}
 	return h.ignored.has(ev.Sender), nil
+}
+
+// hidesRoom says whether a user is invited to a room and does not want to see that.
+func hidesRoom(tx *store.Tx, who session, member store.LocalMembership) (bool, error) {
+	if member.Membership != matrix.Invite {
+		return false, nil
+	}
+	hidden, err := readHiddenInvites(tx, who)
+	if err != nil {
+		return false, err
+	}
+	return hidden.hides(tx, member)
 }

@@ -116,7 +116,11 @@ func (s *Server) eventFor(tx *store.Tx, who session, c store.Change, formats map
 		if err != nil {
 			return nil, err
 		}
-		if ok && !member.Forgotten {
+		hide, err := hidesRoom(tx, who, member)
+		if err != nil {
+			return nil, err
+		}
+		if ok && !hide && !member.Forgotten {
 			if format, err = s.formatter(tx, c.Room, who); err != nil {
 				return nil, err
 			}
@@ -202,6 +206,9 @@ func (s *Server) initialSync(w http.ResponseWriter, r *http.Request, who session
 			return err
 		}
 		return tx.LocalMemberships(who.num, func(m store.LocalMembership) (bool, error) {
+			if hide, err := hidesRoom(tx, who, m); hide || err != nil {
+				return true, err
+			}
 			left := m.Membership == matrix.Leave || m.Membership == matrix.Ban
 			if m.Membership != matrix.Knock && !m.Forgotten && (!left || archived && m.Joined != 0) {
 				rooms = append(rooms, m.Room)
