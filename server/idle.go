@@ -12,38 +12,48 @@ import (
 // doubled, or every two minutes, and hands pages back slowly: what a burst has
 // used would stay with the process.
 const (
-	idleLook  = 10 * time.Second
-	idleQuiet = 30 * time.Second // without a collection: the burst is over
+	idleLook  = 2 * time.Second
+	idleCalm  = 256 << 10        // bytes allocated between two looks: the burst is over
 	idleWorth = 1 << 20          // bytes that a collection must be worth
+	idleQuiet = 30 * time.Second // without a collection, for so little
+	idleMuch  = 4 << 20          // bytes that are worth one at once
+	idlePause = 10 * time.Second // from one of our collections to the next, in any case
+	idleStack = 8 << 10          // bytes that a goroutine which ended has left behind
 )
 
 // What of the runtime's figures tells how much there is to give back.
 const (
-	metricCycles  = "/gc/cycles/total:gc-cycles"
-	metricLive    = "/gc/heap/live:bytes"
-	metricObjects = "/memory/classes/heap/objects:bytes"
-	metricFree    = "/memory/classes/heap/free:bytes"
+	metricCycles     = "/gc/cycles/total:gc-cycles"
+	metricLive       = "/gc/heap/live:bytes"
+	metricObjects    = "/memory/classes/heap/objects:bytes"
+	metricFree       = "/memory/classes/heap/free:bytes"
+	metricAllocated  = "/gc/heap/allocs:bytes"
+	metricGoroutines = "/sched/goroutines:goroutines"
 )
 
 // idle watches the heap and gives memory back once the process has become quiet.
 // It costs nothing while nothing is allocated.
 type idle struct {
-	samples []metrics.Sample
-	cycles  uint64    // collections so far, when last looked at
-	since   time.Time // when that number was first seen
-	release func()    // collects, and gives free pages back
+	samples    []metrics.Sample
+	cycles     uint64    // collections so far, when last looked at
+	since      time.Time // when that number was first seen
+	allocated  uint64    // bytes allocated so far, when last looked at
+	goroutines uint64    // the most there were since the last collection
+	released   time.Time // when memory was given back last
+	release    func()    // collects, and gives free pages back
 }
 
 func newIdle() *idle {
-	return &idle{
-		samples: []metrics.Sample{{Name: metricCycles}, {Name: metricLive}, {Name: metricObjects}, {Name: metricFree}},
-		release: giveBack,
+	i := &idle{release: giveBack}
+	for _, name := range []string{metricCycles, metricLive, metricObjects, metricFree, metricAllocated, metricGoroutines} {
+		i.samples = append(i.samples, metrics.Sample{Name: name})
 	}
+	return i
 }
 
-// giveBack collects and gives free pages back. The stacks of waiting goroutines
-// halve once a collection, and those of long polls have grown to four times what
-// the wait needs.
+// giveBack collects and gives free pages back. It collects twice: what is pooled
+// outlives one collection, and the stacks of waiting goroutines, which halve at
+// each, have grown in a long poll to four times what the wait needs.
 func giveBack() {
 	runtime.GC()
 	debug.FreeOSMemory()
@@ -63,20 +73,31 @@ func (i *idle) run(ctx context.Context) error {
 	}
 }
 
-// look gives memory back if no collection has run for idleQuiet and enough has been
-// allocated since the last one, or is free and still with the process.
+// look gives memory back if the burst is over that has used it: soon where it is
+// much, and where it is little once no collection has run for idleQuiet.
 func (i *idle) look(now time.Time) {
 	metrics.Read(i.samples)
-	cycles, live, objects, free := i.value(0), i.value(1), i.value(2), i.value(3)
+	cycles, allocated, goroutines := i.value(0), i.value(4), i.value(5)
+	calm := allocated-i.allocated <= idleCalm
+	i.allocated = allocated
 	if cycles != i.cycles || i.since.IsZero() {
-		i.cycles, i.since = cycles, now
-		return
+		i.cycles, i.since, i.goroutines = cycles, now, goroutines
 	}
-	if now.Sub(i.since) < idleQuiet || objects < live+idleWorth && free < idleWorth {
+	i.goroutines = max(i.goroutines, goroutines)
+	worth := i.worth(goroutines)
+	if !calm || worth < idleWorth || now.Sub(i.released) < idlePause || worth < idleMuch && now.Sub(i.since) < idleQuiet {
 		return
 	}
 	i.release()
-	i.since = time.Time{} // the collection was ours: count from the next look
+	i.released, i.since = now, time.Time{} // the collection was ours: count from the next look
+}
+
+// worth is how many bytes a collection would give back, more or less: what was
+// allocated since the last one, as if none of it were in use, what is free and still
+// with the process, and what goroutines have left behind that ended.
+func (i *idle) worth(goroutines uint64) uint64 {
+	live, objects, free := i.value(1), i.value(2), i.value(3)
+	return free + max(objects, live) - live + (i.goroutines-goroutines)*idleStack
 }
 
 func (i *idle) value(n int) uint64 { return i.samples[n].Value.Uint64() }
