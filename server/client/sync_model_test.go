@@ -78,6 +78,7 @@ func (m *syncModel) refilter() {
 		room.strange = room.strange || room.section != "join"
 		clear(room.state)
 		clear(room.senders)
+		room.summary.Heroes = nil
 	}
 }
 
@@ -254,7 +255,7 @@ func (m *syncModel) takeState(id string, room *roomModel, answer *roomAnswerMode
 			m.t.Errorf("%s: the state of %s has %s, which is not wanted", m, id, ev.key())
 		}
 		if seen[ev.ID] || seen[ev.key()] {
-			m.t.Errorf("%s: %s is twice in the state", id, ev.ID)
+			m.t.Errorf("%s: %s (%s) is twice in the state of %s", m, ev.ID, ev.key(), id)
 		}
 		seen[ev.ID], seen[ev.key()] = true, true
 		room.state[ev.key()] = ev.ID

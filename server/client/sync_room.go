@@ -207,11 +207,11 @@ func (rs *roomSync) collectEphemeral() error {
 		}
 	}
 	if filter.MatchIn(rs.room.id, "m.typing", "") {
-		since := rs.req.since.memory
-		if rs.since == 0 { // the room is new to the client, whoever types since when
-			since = 0
+		typing, changed := rs.typing.Since(room, rs.req.since.memory, rs.format.ignored)
+		if !changed && rs.since == 0 { // the room is new to the client, whoever types since when
+			typing, changed = rs.typing.Since(room, 0, rs.format.ignored)
 		}
-		if typing, ok := rs.typing.Since(room, since, rs.format.ignored); ok {
+		if changed {
 			rs.addEphemeral("m.typing", typing)
 		}
 	}

@@ -51,9 +51,20 @@ func (rs *roomSync) collectState() error {
 		}
 	}
 	if rs.farewell != 0 && rs.req.stateAfter != "" { // the timeline changes no state then
-		return rs.addState(rs.farewell)
+		return rs.endWithFarewell()
 	}
 	return nil
+}
+
+// endWithFarewell puts the farewell in the place of the user's member event at the
+// end of his stay.
+func (rs *roomSync) endWithFarewell() error {
+	own, err := memberAt(rs.tx, rs.room.member.Room, rs.after, rs.req.who.user)
+	if err != nil {
+		return err
+	}
+	rs.state = slices.DeleteFunc(rs.state, func(num store.EventNum) bool { return num == own })
+	return rs.addState(rs.farewell)
 }
 
 // addWhole adds all state, or all but the members.
