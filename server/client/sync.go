@@ -226,12 +226,18 @@ func (s *Server) syncRooms(tx *store.Tx, req syncRequest, next streamToken) ([]s
 	if err != nil {
 		return nil, err
 	}
+	recount := !req.initial && rulesPosition(tx, req.who) > req.since.pos
 	var joined, others []syncRoom
 	err = tx.LocalMemberships(req.who.num, func(m store.LocalMembership) (bool, error) {
 		fresh := req.initial || m.Position > req.since.pos
 		changes := req.fullState || fresh || changed.has(m.Room) || s.typing.Changed(m.Room, req.since.memory)
 		if m.Membership == matrix.Join && !changes {
-			return true, nil // most rooms in most syncs
+			if !recount {
+				return true, nil // most rooms in most syncs
+			}
+			if unread, err := mayBeUnread(tx, req.who, m.Room); !unread || err != nil {
+				return true, err
+			}
 		}
 		id := tx.RoomID(m.Room)
 		if !req.filter.Room.Wants(id) {

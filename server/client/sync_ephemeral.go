@@ -17,15 +17,17 @@ type receiptEntry struct {
 }
 
 // syncReceipts returns the m.receipt contents of a room behind a position, none
-// where there is nothing new, and whether the user himself has read on. Private
-// receipts are their owner's alone.
+// where there is nothing new, and whether the user's unread counts may be others than
+// they were: he has read on, or has new rules about what notifies him. Private receipts
+// are their owner's alone.
 //
 // Spec: CS Receipts.
-func (s *Server) syncReceipts(tx *store.Tx, who session, ignored ignoredUsers, room store.RoomNum, since store.Position) (contents []jsontext.Value, own bool, err error) {
+func (s *Server) syncReceipts(tx *store.Tx, who session, ignored ignoredUsers, room store.RoomNum, since store.Position) (contents []jsontext.Value, recount bool, err error) {
 	var found []receiptContent
+	recount = rulesPosition(tx, who) > since
 	err = tx.ReceiptsSince(room, since, func(r store.Receipt) (bool, error) {
 		user := tx.UserID(r.User)
-		own = own || r.User == who.num
+		recount = recount || r.User == who.num
 		if r.Type == store.ReceiptPrivate && r.User != who.num || ignored.has(user) {
 			return true, nil
 		}
@@ -46,7 +48,7 @@ func (s *Server) syncReceipts(tx *store.Tx, who session, ignored ignoredUsers, r
 		}
 		contents = append(contents, text)
 	}
-	return contents, own, err
+	return contents, recount, err
 }
 
 // add puts a receipt into the content. It reports false where the user has one of

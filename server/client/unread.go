@@ -113,11 +113,26 @@ func (r *unreadRoom) load(tx *store.Tx, who session, room store.RoomNum) error {
 		}
 		r.known = true
 	}
-	rules := max(tx.AccountDataPosition(who.num, 0, pushRulesType), tx.AccountDataPosition(who.num, 0, ignoredType))
-	if rules != r.Rules {
+	if rules := rulesPosition(tx, who); rules != r.Rules {
 		r.Unread, r.dirty = store.Unread{Rules: rules}, true
 	}
 	return nil
+}
+
+// rulesPosition is when a user last said what notifies him: by push rules, or by
+// ignoring somebody. All counts are made anew then.
+func rulesPosition(tx *store.Tx, who session) store.Position {
+	return max(tx.AccountDataPosition(who.num, 0, pushRulesType), tx.AccountDataPosition(who.num, 0, ignoredType))
+}
+
+// mayBeUnread says whether a room has events behind what the user has read.
+func mayBeUnread(tx *store.Tx, who session, room store.RoomNum) (bool, error) {
+	head, err := tx.Head(room)
+	if err != nil {
+		return false, err
+	}
+	read, err := readUpto(tx, who, room)
+	return head.Latest > read.all, err
 }
 
 // count adds up what is left.
