@@ -135,7 +135,7 @@ func openOwner(config Config) (*owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	rooms, err := openRooms(st, slog.New(slog.DiscardHandler))
+	rooms, err := openRooms(st, config.DefaultRoomVersion, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -144,11 +144,13 @@ func openOwner(config Config) (*owner, error) {
 }
 
 // openRooms returns the rooms of a store, with the server's signing key; the first
-// time, it makes the key.
-func openRooms(st *store.Store, log *slog.Logger) (*state.Rooms, error) {
-	config := state.Config{Store: st, Server: st.Server(), Carry: client.CarryRoom, Log: log}
+// time, it makes the key. version is that of rooms whose creator asks for none.
+func openRooms(st *store.Store, version string, log *slog.Logger) (*state.Rooms, error) {
+	rooms := state.Config{
+		Store: st, Server: st.Server(), DefaultVersion: version, Carry: client.CarryRoom, Log: log,
+	}
 	read := func(tx *store.Tx) (err error) {
-		config.Key, err = tx.SigningKey()
+		rooms.Key, err = tx.SigningKey()
 		return err
 	}
 	err := st.View(read)
@@ -160,7 +162,7 @@ func openRooms(st *store.Store, log *slog.Logger) (*state.Rooms, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing key: %w", err)
 	}
-	return state.New(config), nil
+	return state.New(rooms), nil
 }
 
 // serveOwner serves the socket while fn runs.

@@ -37,11 +37,13 @@ type Config struct {
 
 	Presence    Presence
 	URLPreviews Switch
-	TURNURIs    []string
-	TURNSecret  Secret
-	LegacyMedia Switch
-	Appservices string // directory with the registrations
-	RateLimits  Switch
+	// DefaultRoomVersion is that of rooms whose creator asks for none.
+	DefaultRoomVersion string
+	TURNURIs           []string
+	TURNSecret         Secret
+	LegacyMedia        Switch
+	Appservices        string // directory with the registrations
+	RateLimits         Switch
 
 	Memory    Bytes // ceiling for the whole process
 	LogLevel  LogLevel
@@ -111,6 +113,8 @@ func (c *Config) settings() []setting {
 
 		{group: "What users get", name: "presence", arg: "on|local|off", value: oneOf(&c.Presence, PresenceOn, PresenceLocal, PresenceOff), initial: "on",
 			help: "whether users see each other online: of all servers, of this one, not at all"},
+		{name: "default-room-version", arg: "VERSION", value: text(&c.DefaultRoomVersion, parseRoomVersion), initial: matrix.DefaultVersion,
+			help: "the version of new rooms, where their creator asks for none; an older one lets in older servers"},
 		{name: "url-previews", arg: "on|off", value: onOff(&c.URLPreviews), initial: "off",
 			help: "fetch the pages that messages link to, for previews"},
 		{name: "turn-uris", arg: "URI,…", value: list(&c.TURNURIs, parseTURN),

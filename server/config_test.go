@@ -97,6 +97,7 @@ func TestWrongSettingsAreErrors(t *testing.T) {
 		{args: []string{"--config", write("d", "listen = [1]")}, want: "text only"},
 		{args: []string{"--config", write("e", "memory = 1.5")}, want: "want text"},
 		{args: []string{"--registration-shared-secret", "swordf"}, want: "at least 8"},
+		{args: []string{"--default-room-version", "13"}, want: "no room version"},
 		{args: []string{"--turn-uris", "turn.example"}, want: "no URI of a TURN server"},
 		{args: []string{"--turn-uris", "turn:t"}, want: "--turn-secret"},
 	}

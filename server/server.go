@@ -63,7 +63,7 @@ func (s *Server) open() (err error) {
 	if err != nil {
 		return err
 	}
-	rooms, err := openRooms(s.store, s.log)
+	rooms, err := openRooms(s.store, s.config.DefaultRoomVersion, s.log)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"hearth/state/matrix"
 )
 
 // setting is one declared setting.
@@ -296,6 +298,13 @@ func parseHTTPS(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
 		return "", fmt.Errorf("%q is no https URL", s)
+	}
+	return s, nil
+}
+
+func parseRoomVersion(s string) (string, error) {
+	if _, ok := matrix.VersionByID(s); !ok {
+		return "", fmt.Errorf("there is no room version %q: name one of 1 to 12", s)
 	}
 	return s, nil
 }

@@ -28,7 +28,7 @@ const (
 type Creation struct {
 	Creator       matrix.UserID
 	Preset        string
-	Version       string         // room version; "": matrix.DefaultVersion
+	Version       string         // room version; "": the default of Config
 	Content       jsontext.Value // further content of m.room.create, an object
 	PowerOverride jsontext.Value // laid over the default power levels, an object
 	Initial       []InitialEvent
@@ -53,7 +53,7 @@ type InitialEvent struct {
 // and in the order that the specification fixes: none of them or all.
 func (r *Rooms) Create(ctx context.Context, c Creation) (matrix.RoomID, error) {
 	if c.Version == "" {
-		c.Version = matrix.DefaultVersion
+		c.Version = r.defaultVersion
 	}
 	version, ok := matrix.VersionByID(c.Version)
 	if !ok {

@@ -16,6 +16,9 @@ type Config struct {
 	Store  *store.Store
 	Server matrix.ServerName
 	Key    matrix.SigningKey
+	// DefaultVersion is the version of rooms whose creator asks for none. If
+	// empty, matrix.DefaultVersion.
+	DefaultVersion string
 	// Now is the clock. If nil, time.Now is used.
 	Now func() time.Time
 	// Carry copies what a local user keeps for himself about a room, such as tags,
@@ -34,12 +37,14 @@ type Rooms struct {
 	store  *store.Store
 	server matrix.ServerName
 	key    matrix.SigningKey
-	now    func() time.Time
-	carry  func(tx *store.Tx, user store.UserNum, from, to store.RoomNum) error
-	log    *slog.Logger
-	locks  roomLocks
-	litter litter
-	upkeep chan struct{} // holds one while snapshots are collected or a room is purged
+	// defaultVersion is that of rooms whose creator asks for none.
+	defaultVersion string
+	now            func() time.Time
+	carry          func(tx *store.Tx, user store.UserNum, from, to store.RoomNum) error
+	log            *slog.Logger
+	locks          roomLocks
+	litter         litter
+	upkeep         chan struct{} // holds one while snapshots are collected or a room is purged
 }
 
 // New returns the rooms of a store.
@@ -47,21 +52,28 @@ func New(c Config) *Rooms {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.DefaultVersion == "" {
+		c.DefaultVersion = matrix.DefaultVersion
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Rooms{
-		store:  c.Store,
-		server: c.Server,
-		key:    c.Key,
-		now:    c.Now,
-		carry:  c.Carry,
-		log:    c.Log,
-		litter: litter{rooms: make(map[store.RoomNum]forks)},
-		upkeep: make(chan struct{}, 1),
-		locks:  roomLocks{rooms: make(map[matrix.RoomID]*roomLock)},
+		store:          c.Store,
+		server:         c.Server,
+		key:            c.Key,
+		defaultVersion: c.DefaultVersion,
+		now:            c.Now,
+		carry:          c.Carry,
+		log:            c.Log,
+		litter:         litter{rooms: make(map[store.RoomNum]forks)},
+		upkeep:         make(chan struct{}, 1),
+		locks:          roomLocks{rooms: make(map[matrix.RoomID]*roomLock)},
 	}
 }
+
+// DefaultVersion returns the version of rooms whose creator asks for none.
+func (r *Rooms) DefaultVersion() string { return r.defaultVersion }
 
 // isLocal says whether a user belongs to this server.
 func (r *Rooms) isLocal(user matrix.UserID) bool { return user.Server() == r.server }

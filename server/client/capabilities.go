@@ -48,7 +48,7 @@ type roomVersions struct {
 func (s *Server) getCapabilities(w http.ResponseWriter, _ *http.Request, who session) error {
 	on, off := ability{Enabled: true}, ability{}
 	all := capabilities{
-		RoomVersions: availableRoomVersions(), ChangePassword: on, ProfileFields: on, SetDisplayname: on,
+		RoomVersions: roomVersionsFrom(s.rooms.DefaultVersion()), ChangePassword: on, ProfileFields: on, SetDisplayname: on,
 		SetAvatarURL: on, Changes3PID: off, GetLoginToken: on, ForcedForget: off,
 	}
 	if who.admin {
@@ -57,8 +57,8 @@ func (s *Server) getCapabilities(w http.ResponseWriter, _ *http.Request, who ses
 	return api.WriteJSON(w, capabilitiesResponse{Capabilities: all})
 }
 
-func availableRoomVersions() roomVersions {
-	all := roomVersions{Default: matrix.DefaultVersion, Available: make(map[string]string)}
+func roomVersionsFrom(standard string) roomVersions {
+	all := roomVersions{Default: standard, Available: make(map[string]string)}
 	for _, v := range matrix.Versions() {
 		all.Available[v.ID] = "unstable"
 		if v.Stable {

@@ -92,8 +92,8 @@ type Version struct {
 	redaction *redaction
 }
 
-// DefaultVersion is the version of rooms made here, unless the client asks for
-// another.
+// DefaultVersion is the version of rooms made here, unless the owner or the client
+// asks for another.
 const DefaultVersion = "12"
 
 // maxSafeInteger is 2^53-1, the largest integer of canonical JSON.
