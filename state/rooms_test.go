@@ -171,6 +171,18 @@ func TestCreateInEveryVersion(t *testing.T) {
 	}
 }
 
+// Who asks for no version gets what the owner wants.
+func TestDefaultVersion(t *testing.T) {
+	h := newHouse(t)
+	for _, want := range []string{matrix.DefaultVersion, "10"} {
+		h.rooms.defaultVersion = want
+		room := h.create(Creation{Creator: alice})
+		if got := h.head(room).Version.ID; got != want || h.rooms.DefaultVersion() != want {
+			t.Errorf("version %s, want %s", got, want)
+		}
+	}
+}
+
 func TestCreateRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		creation Creation
