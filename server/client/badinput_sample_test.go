@@ -46,7 +46,7 @@ var pathSamples = map[string]string{
 	"{userID}": "$alice", "{roomID}": "$room", "{roomIDOrAlias}": "$alias", "{eventID}": "$event", "{eventType}": "m.room.message",
 	"{txnID}": "t$n", "{stateKey?}": "", "{deviceID}": "ALICE", "{keyName}": "displayname", "{filterID}": "$filter", "{type}": "org.example.x",
 	"{tag}": "m.favourite", "{receiptType}": "m.read", "{kind}": "override", "{ruleID}": "mine", "{serverName}": "$server", "{mediaID}": "$picture",
-	"{fileName}": "file.png", "{relType}": "m.thread", "{version}": "$version", "{sessionID}": "session",
+	"{fileName}": "file.png", "{roomAlias}": "$alias", "{protocol}": "irc", "{relType}": "m.thread", "{version}": "$version", "{sessionID}": "session",
 }
 
 // stateSamples are state events that are read by the server itself, too.
@@ -144,6 +144,20 @@ var bodySamples = map[string]string{
 	"PUT /_matrix/client/v3/room_keys/keys/{roomID}":                          `{"sessions":{"session":` + roomKeyOne + `}}`,
 	"PUT /_matrix/client/v3/room_keys/keys/{roomID}/{sessionID}":              roomKeyOne,
 	"POST /_matrix/client/v3/auth/{type}/fallback/web":                        `session=x&token=y`,
+
+	"PUT /_matrix/client/v1/admin/lock/{userID}":                               `{"locked":false}`,
+	"PUT /_matrix/client/v1/admin/suspend/{userID}":                            `{"suspended":false}`,
+	"POST /_synapse/admin/v1/send_server_notice":                               `{"user_id":"$bob","content":{"msgtype":"m.text","body":"hello"}}`,
+	"PUT /_synapse/admin/v1/send_server_notice/{txnID}":                        `{"user_id":"$bob","type":"m.room.message","content":{"msgtype":"m.text","body":"hello"}}`,
+	"PUT /_matrix/client/unstable/uk.tcpip.msc4133/profile/{userID}/{keyName}": `{"displayname":"Alice $n"}`,
+	"POST /_matrix/client/v3/rooms/{roomID}/report":                            `{"reason":"rude"}`,
+	"POST /_matrix/client/v3/rooms/{roomID}/report/{eventID}":                  `{"reason":"rude","score":-100}`,
+	"POST /_matrix/client/v3/users/{userID}/report":                            `{"reason":"rude"}`,
+	"POST /_matrix/client/v3/search":                                           `{"search_categories":{"room_events":{"search_term":"hello","keys":["content.body"],"filter":{"rooms":["$room"],"limit":5},"order_by":"recent","event_context":{"before_limit":1,"after_limit":1,"include_profile":true},"include_state":true,"groupings":{"group_by":[{"key":"room_id"},{"key":"sender"}]}}}}`,
+	"PUT /_matrix/client/v3/directory/room/{roomAlias}":                        `{"room_id":"$room"}`,
+	"PUT /_matrix/client/v3/directory/list/room/{roomID}":                      `{"visibility":"public"}`,
+	"POST /_matrix/client/v3/publicRooms":                                      `{"limit":5,"filter":{"generic_search_term":"x","room_types":[null,"m.space"]},"include_all_networks":true}`,
+	"POST /_matrix/client/v3/pushers/set":                                      `{"pushkey":"k","app_id":"a","kind":"http","app_display_name":"A","device_display_name":"D","lang":"en","append":true,"data":{"url":"https://push.example/_matrix/push/v1/notify","format":"event_id_only"}}`,
 }
 
 var querySamples = map[string]string{
@@ -171,4 +185,16 @@ var querySamples = map[string]string{
 	"PUT /_matrix/client/v3/room_keys/keys/{roomID}/{sessionID}":                      `version=$version`,
 	"POST /_matrix/client/v3/join/{roomIDOrAlias}":                                    `via=hearth.test&server_name=x`,
 	"GET /_matrix/client/v3/auth/{type}/fallback/web":                                 `session=x`,
+	"GET /_matrix/client/v3/rooms/{roomID}/context/{eventID}":                         `limit=4&filter={"lazy_load_members":true}`,
+	"GET /_matrix/client/v1/rooms/{roomID}/timestamp_to_event":                        `ts=1&dir=f`,
+	"GET /_matrix/client/v1/rooms/{roomID}/threads":                                   `include=all&limit=5`,
+	"GET /_matrix/client/v1/rooms/{roomID}/hierarchy":                                 `limit=5&max_depth=2&suggested_only=false`,
+	"GET /_matrix/client/v3/events":                                                   `from=s1&timeout=0`,
+	"GET /_matrix/client/v3/initialSync":                                              `limit=2&archived=true`,
+	"GET /_matrix/client/v3/rooms/{roomID}/initialSync":                               `limit=2`,
+	"GET /_matrix/client/v3/publicRooms":                                              `limit=5&server=hearth.test`,
+	"GET /_matrix/client/v3/notifications":                                            `limit=5&only=highlight`,
+	"GET /_matrix/client/v1/mutual_rooms":                                             `user_id=$bob`,
+	"GET /_matrix/client/v3/thirdparty/location":                                      `alias=$alias`,
+	"GET /_matrix/client/v3/thirdparty/user":                                          `userid=$bob`,
 }
