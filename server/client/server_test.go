@@ -64,6 +64,7 @@ func newTestServer(t testing.TB, config Config) *testServer {
 			t.Errorf("check the store: %v", err)
 		}
 		s.close(t)
+		*s = testServer{} // package testing holds on to this function, and so to s
 	})
 	return s
 }
