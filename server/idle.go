@@ -29,6 +29,7 @@ const (
 	metricFree       = "/memory/classes/heap/free:bytes"
 	metricAllocated  = "/gc/heap/allocs:bytes"
 	metricGoroutines = "/sched/goroutines:goroutines"
+	metricStacks     = "/memory/classes/heap/stacks:bytes"
 )
 
 // idle watches the heap and gives memory back once the process has become quiet.
@@ -39,13 +40,14 @@ type idle struct {
 	since      time.Time // when that number was first seen
 	allocated  uint64    // bytes allocated so far, when last looked at
 	goroutines uint64    // the most there were since the last collection
+	stacks     uint64    // bytes of stacks after the last of our collections
 	released   time.Time // when memory was given back last
 	release    func()    // collects, and gives free pages back
 }
 
 func newIdle() *idle {
 	i := &idle{release: giveBack}
-	for _, name := range []string{metricCycles, metricLive, metricObjects, metricFree, metricAllocated, metricGoroutines} {
+	for _, name := range []string{metricCycles, metricLive, metricObjects, metricFree, metricAllocated, metricGoroutines, metricStacks} {
 		i.samples = append(i.samples, metrics.Sample{Name: name})
 	}
 	return i
@@ -80,6 +82,9 @@ func (i *idle) look(now time.Time) {
 	cycles, allocated, goroutines := i.value(0), i.value(4), i.value(5)
 	calm := allocated-i.allocated <= idleCalm
 	i.allocated = allocated
+	if i.since.IsZero() {
+		i.stacks = i.value(6)
+	}
 	if cycles != i.cycles || i.since.IsZero() {
 		i.cycles, i.since, i.goroutines = cycles, now, goroutines
 	}
@@ -94,10 +99,11 @@ func (i *idle) look(now time.Time) {
 
 // worth is how many bytes a collection would give back, more or less: what was
 // allocated since the last one, as if none of it were in use, what is free and still
-// with the process, and what goroutines have left behind that ended.
+// with the process, what goroutines have left behind that ended, and by how much the
+// stacks have grown since we collected.
 func (i *idle) worth(goroutines uint64) uint64 {
-	live, objects, free := i.value(1), i.value(2), i.value(3)
-	return free + max(objects, live) - live + (i.goroutines-goroutines)*idleStack
+	live, objects, free, stacks := i.value(1), i.value(2), i.value(3), i.value(6)
+	return free + max(objects, live) - live + (i.goroutines-goroutines)*idleStack + max(stacks, i.stacks) - i.stacks
 }
 
 func (i *idle) value(n int) uint64 { return i.samples[n].Value.Uint64() }

@@ -164,9 +164,16 @@ func (p *presences) since(since uint64) []presenceChange {
 		return nil
 	}
 	all := since == 0 || before
-	var found []presenceChange
+	news := func(u *localPresence) bool { return u.serial != 0 && (all || u.serial > since) }
+	count := 0
 	for _, u := range p.local {
-		if u.serial != 0 && (all || u.serial > since) {
+		if news(u) {
+			count++
+		}
+	}
+	found := make([]presenceChange, 0, count) // every sync that waits makes one
+	for _, u := range p.local {
+		if news(u) {
 			found = append(found, presenceChange{u.Presence, true, u.serial})
 		}
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,6 +26,7 @@ type syncRequest struct {
 	stateAfter string // the name of the section for the state behind the timeline; "": before it
 	timeout    time.Duration
 	presence   PresenceState // what the device is marked as while it waits
+	woken      bool          // it has waited, and there was news
 }
 
 // lazyClient returns who keeps the members that the sync gives.
@@ -43,37 +45,52 @@ func (req *syncRequest) stateName() string { return cmp.Or(req.stateAfter, "stat
 //
 // Spec: CS Syncing.
 func (s *Server) sync(w http.ResponseWriter, r *http.Request, who session) error {
-	req, err := s.readSync(r, who)
+	req, err := s.beginSync(r, who)
 	if err != nil {
 		return err
 	}
-	s.noteSync(who, req.presence)
-	defer s.noteSyncEnd(who, req.presence)
-	if err := s.acknowledgeToDevice(r.Context(), who, req.since.delivered()); err != nil {
-		return err
-	}
+	defer s.endSync(req)
 	timer := time.NewTimer(req.timeout)
 	defer timer.Stop()
 	for over := req.timeout == 0; ; {
-		watch := s.store.Watch(who.num)
-		s.sending.settle(r.Context(), deviceName{who.num, who.device})
-		if done, err := s.trySync(w, req, over); done || err != nil {
+		watch := s.store.Watch(req.who.num)
+		if done, err := s.trySync(w, r, req, over); done || err != nil {
 			return err
 		}
-		if over = !api.Await(r, timer.C, watch.News()); over {
-			continue // time is up, or the server stops: the next look is the last
-		}
-		if err := s.stillLoggedIn(who); err != nil {
-			return err
-		}
+		req.woken = api.Await(r, timer.C, watch.News())
+		over = !req.woken // time is up, or the server stops: the next look is the last
 	}
 }
 
+// beginSync reads a sync and notes that it has begun. The request is on the heap, and
+// the frame of what waits is small: as the stack of a goroutine halves only where a
+// quarter of it is enough, 100 bytes more there can cost each parked sync 8 KiB.
+func (s *Server) beginSync(r *http.Request, who session) (*syncRequest, error) {
+	req, err := s.readSync(r, who)
+	if err != nil {
+		return nil, err
+	}
+	s.noteSync(who, req.presence)
+	if err := s.acknowledgeToDevice(r.Context(), who, req.since.delivered()); err != nil {
+		s.noteSyncEnd(who, req.presence)
+		return nil, err
+	}
+	return &req, nil
+}
+
+func (s *Server) endSync(req *syncRequest) { s.noteSyncEnd(req.who, req.presence) }
+
 // trySync answers if there is news, or if this look is the last. It leaves nothing
 // behind that would weigh on a sync that waits.
-func (s *Server) trySync(w http.ResponseWriter, req syncRequest, last bool) (done bool, err error) {
+func (s *Server) trySync(w http.ResponseWriter, r *http.Request, req *syncRequest, last bool) (done bool, err error) {
+	if req.woken {
+		if err := s.stillLoggedIn(req.who); err != nil {
+			return true, err
+		}
+	}
+	s.sending.settle(r.Context(), deviceName{req.who.num, req.who.device})
 	out := &syncWriter{w: w}
-	if err := s.answerSync(req, out); err != nil {
+	if err := s.answerSync(*req, out); err != nil {
 		return true, out.abort(err)
 	}
 	if !out.begun && !last {
@@ -286,10 +303,17 @@ func inSections(rooms []syncRoom) []syncRoom {
 	return sorted
 }
 
-// changedSet is a set of rooms; the nil set holds all of them.
-type changedSet map[store.RoomNum]bool
+// changedSet is a set of rooms, in order; the nil set holds all of them. It is a
+// list since most syncs, which wait, make one for nothing.
+type changedSet []store.RoomNum
 
-func (set changedSet) has(room store.RoomNum) bool { return set == nil || set[room] }
+func (set changedSet) has(room store.RoomNum) bool {
+	if set == nil {
+		return true
+	}
+	_, found := slices.BinarySearch(set, room)
+	return found
+}
 
 // maxCatchUp is how many changes of the stream are looked through for the rooms
 // they belong to. Who is further behind has every room looked at.
@@ -302,12 +326,13 @@ func changedRooms(tx *store.Tx, req syncRequest, next streamToken) (changedSet, 
 	}
 	set := changedSet{}
 	err := tx.Changes(req.since.pos, func(c store.Change) (bool, error) {
-		if c.Room != 0 {
-			set[c.Room] = true
+		if c.Room != 0 && (len(set) == 0 || set[len(set)-1] != c.Room) {
+			set = append(set, c.Room)
 		}
 		return true, nil
 	})
-	return set, err
+	slices.Sort(set)
+	return slices.Compact(set), err
 }
 
 // keep returns the elements that a filter lets through.
