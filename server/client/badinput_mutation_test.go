@@ -128,7 +128,7 @@ func (b *badInput) mutateJSON(body []byte) []byte {
 		} else {
 			list = slices.Insert(list, i, b.badValue())
 		}
-		return append(append([]byte{'['}, joinValues(list, true)...), ']')
+		return append(appendValues([]byte{'['}, list, true), ']')
 	}
 	return b.badValue()
 }
@@ -139,7 +139,7 @@ func (b *badInput) join(object map[string]jsontext.Value) []byte {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		members = append(members, append(append(quote(name), ':'), object[name]...))
 	}
-	return append(append([]byte{'{'}, joinValues(members, true)...), '}')
+	return append(appendValues([]byte{'{'}, members, true), '}')
 }
 
 // mutateBytes changes a body as text.

@@ -32,10 +32,30 @@ type messagesRequest struct {
 
 // historyPage is a page of a room's history.
 type historyPage struct {
-	Start string           `json:"start"`
-	End   string           `json:"end,omitzero"`
-	Chunk []jsontext.Value `json:"chunk"`
-	State []jsontext.Value `json:"state,omitzero"`
+	start, end string // tokens; no end: there is no more
+	chunk      []jsontext.Value
+	state      []jsontext.Value // nil: not asked for
+}
+
+// write answers with the page. Its events are JSON of our own making: they are
+// copied and not read again.
+func (p *historyPage) write(w http.ResponseWriter) error {
+	size := 64 + len(p.start) + len(p.end)
+	for _, ev := range p.chunk {
+		size += len(ev) + 1
+	}
+	for _, ev := range p.state {
+		size += len(ev) + 1
+	}
+	b := append(make([]byte, 0, size), `{"start":"`+p.start+`"`...)
+	if p.end != "" {
+		b = append(b, `,"end":"`+p.end+`"`...)
+	}
+	b = append(appendValues(append(b, `,"chunk":[`...), p.chunk, true), ']')
+	if p.state != nil {
+		b = append(appendValues(append(b, `,"state":[`...), p.state, true), ']')
+	}
+	return api.WriteEncoded(w, append(b, '}'))
 }
 
 // getRoomEvents answers GET /rooms/{roomID}/messages: a page of the events
@@ -43,18 +63,18 @@ type historyPage struct {
 //
 // Spec: CS Getting events for a room.
 func (s *Server) getRoomEvents(w http.ResponseWriter, r *http.Request, who session) error {
-	if err := s.mayRead(r, who); err != nil {
-		return err
-	}
 	req, err := s.readMessages(r, who)
 	if err != nil {
+		if forbidden := s.mayRead(r, who); forbidden != nil {
+			return forbidden
+		}
 		return err
 	}
 	page, err := s.historyPage(req)
 	if err != nil {
 		return err
 	}
-	return api.WriteJSON(w, page)
+	return page.write(w)
 }
 
 // mayRead says to who may not read the room of a path that it is so, whatever
@@ -220,15 +240,15 @@ func (p *pager) start() store.Position {
 
 // page formats what was read.
 func (p *pager) page() (historyPage, error) {
-	page := historyPage{Start: streamToken{pos: p.from}.String()}
+	page := historyPage{start: streamToken{pos: p.from}.String()}
 	if p.goesOn() {
-		page.End = streamToken{pos: p.at}.String()
+		page.end = streamToken{pos: p.at}.String()
 	}
 	var err error
-	if page.Chunk, err = p.view.format.events(p.events); err != nil || !p.req.filter.LazyLoadMembers {
+	if page.chunk, err = p.view.format.events(p.events); err != nil || !p.req.filter.LazyLoadMembers {
 		return page, err
 	}
-	page.State, err = p.members()
+	page.state, err = p.members()
 	return page, err
 }
 

@@ -133,7 +133,7 @@ func (s *Server) writeState(w http.ResponseWriter, list stateList, begin, end st
 		if len(events) == 0 {
 			continue
 		}
-		if _, err := w.Write(joinValues(events, first)); err != nil {
+		if _, err := w.Write(appendValues(nil, events, first)); err != nil {
 			return err
 		}
 		first = false

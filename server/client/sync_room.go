@@ -301,10 +301,9 @@ func (f *formatter) appendEvents(b []byte, nums []store.EventNum, first bool) ([
 	return b, nil
 }
 
-// joinValues puts values one behind the other with commas between and, unless
+// appendValues puts values one behind the other with commas between and, unless
 // they are the first of their array, one before.
-func joinValues(values []jsontext.Value, first bool) []byte {
-	var b []byte
+func appendValues(b []byte, values []jsontext.Value, first bool) []byte {
 	for _, v := range values {
 		if !first {
 			b = append(b, ',')

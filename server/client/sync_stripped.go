@@ -15,7 +15,7 @@ func (s *Server) answerStripped(req syncRequest, room syncRoom, name string, out
 	entry := []byte(`{"` + name + `":{"events":[`)
 	err := s.store.View(func(tx *store.Tx) error {
 		events, err := state.StrippedState(tx, room.member)
-		entry = append(append(entry, joinValues(events, true)...), "]}}"...)
+		entry = append(appendValues(entry, events, true), "]}}"...)
 		return err
 	})
 	if err != nil {
