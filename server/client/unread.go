@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"hearth/server/push"
@@ -31,61 +30,18 @@ func (c *unreadCounts) add(ev store.UnreadEvent) {
 const (
 	maxUnread       = 2000 // events that one count counts to
 	maxUnreadLook   = 5000 // events looked at for one count
-	maxUnreadRooms  = 1024 // rooms that are remembered
 	unreadPatience  = 500 * time.Millisecond
 	unreadInterval  = time.Minute
 	unreadWriteSize = 64 // checkpoints in one write
 )
-
-// unreads remembers which events each user has not read, by room, so that a sync
-// looks at new events only. What it knows is written as checkpoints now and then;
-// all of it can be found again from timeline, receipts and rules.
-type unreads struct {
-	mu    sync.Mutex // guards rooms
-	rooms map[unreadKey]*unreadRoom
-}
-
-type unreadKey struct {
-	user store.UserNum
-	room store.RoomNum
-}
-
-// unreadRoom is what one user has not read of one room.
-type unreadRoom struct {
-	mu    sync.Mutex // guards the fields below; held while events are looked at
-	known bool       // Unread has been read from the store
-	dirty bool       // it is newer than the checkpoint
-	store.Unread
-}
-
-// room returns the entry of a user's room. When there are too many, some are
-// forgotten.
-func (u *unreads) room(key unreadKey) *unreadRoom {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if r := u.rooms[key]; r != nil {
-		return r
-	}
-	if u.rooms == nil {
-		u.rooms = make(map[unreadKey]*unreadRoom)
-	}
-	for old := range u.rooms {
-		if len(u.rooms) < maxUnreadRooms {
-			break
-		}
-		delete(u.rooms, old)
-	}
-	r := &unreadRoom{}
-	u.rooms[key] = r
-	return r
-}
 
 // unread counts what a user has not read of a room: all of it, or with byThread
 // the main timeline, and each thread for itself.
 //
 // Spec: CS Push Notifications, Receiving notifications; Receipts.
 func (s *Server) unread(tx *store.Tx, who session, room store.RoomNum, byThread bool) (unreadCounts, map[matrix.EventID]unreadCounts, error) {
-	entry := s.unreads.room(unreadKey{who.num, room})
+	key := unreadKey{who.num, room}
+	entry := s.unreads.room(key)
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
 	if err := entry.load(tx, who, room); err != nil {
@@ -99,6 +55,7 @@ func (s *Server) unread(tx *store.Tx, who session, room store.RoomNum, byThread 
 	if err := s.lookForUnread(tx, who, room, entry, read); err != nil {
 		return unreadCounts{}, nil, fmt.Errorf("unread events in room %d: %w", room, err)
 	}
+	s.unreads.weigh(key, entry, len(entry.Events))
 	main, threads := entry.count(byThread)
 	return main, threads, nil
 }
@@ -421,15 +378,4 @@ func (s *Server) writeUnread(ctx context.Context, patience time.Duration) error 
 		}
 	}
 	return nil
-}
-
-// all returns the entries as they are now.
-func (u *unreads) all() map[unreadKey]*unreadRoom {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	rooms := make(map[unreadKey]*unreadRoom, len(u.rooms))
-	for key, room := range u.rooms {
-		rooms[key] = room
-	}
-	return rooms
 }
