@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -42,14 +43,25 @@ func (s *Server) getRoomIdByAlias(w http.ResponseWriter, r *http.Request, _ sess
 	if err != nil {
 		return err
 	}
-	room, err := s.aliasRoom(alias)
+	room, servers, err := s.resolveAlias(r.Context(), alias)
 	if err != nil {
 		return err
 	}
 	return api.WriteJSON(w, struct {
 		Room    matrix.RoomID       `json:"room_id"`
 		Servers []matrix.ServerName `json:"servers"`
-	}{room, []matrix.ServerName{s.store.Server()}})
+	}{room, servers})
+}
+
+// resolveAlias returns the room that an alias leads to, and servers that are in the
+// room, the likeliest to help with a join first. The error is M_NOT_FOUND where the
+// alias leads nowhere.
+func (s *Server) resolveAlias(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, []matrix.ServerName, error) {
+	room, err := s.aliasRoom(alias)
+	if err != nil {
+		return "", nil, err
+	}
+	return room, []matrix.ServerName{s.store.Server()}, nil
 }
 
 // aliasRoom returns the room that an alias leads to, or M_NOT_FOUND.
