@@ -203,36 +203,61 @@ func (rm *room) settle(from, to store.SnapshotID) error {
 		if !slot.Member() {
 			return true, nil
 		}
-		if err := rm.count(was, -1); err != nil {
+		left, err := rm.count(was, -1)
+		if err != nil {
 			return false, err
 		}
-		if err := rm.count(is, 1); err != nil {
+		entered, err := rm.count(is, 1)
+		if err != nil {
+			return false, err
+		}
+		if err := rm.settleServer(left, entered); err != nil {
 			return false, err
 		}
 		return true, rm.settleLocal(was, is)
 	})
 }
 
-// count adds n to the number of members of an event's kind.
-func (rm *room) count(num store.EventNum, n int64) error {
+// count adds n to the number of members of an event's kind. It returns the server
+// whose user is a joined member by the event, "" when none is.
+func (rm *room) count(num store.EventNum, n int64) (matrix.ServerName, error) {
 	if num == 0 {
-		return nil
+		return "", nil
 	}
 	ev, err := rm.tx.Event(rm.num, num)
 	if err != nil {
-		return err
+		return "", err
 	}
 	member, err := ev.Member()
 	if err != nil {
-		return nil // no membership, nothing to count
+		return "", nil // no membership, nothing to count
 	}
 	switch member.Membership {
 	case matrix.Join:
 		rm.head.Joined = uint64(int64(rm.head.Joined) + n)
+		server, _ := ev.JoinedServer()
+		return server, nil
 	case matrix.Invite:
 		rm.head.Invited = uint64(int64(rm.head.Invited) + n)
 	}
-	return nil
+	return "", nil
+}
+
+// settleServer counts a user who has left or entered among the joined members of
+// the user's server.
+func (rm *room) settleServer(left, entered matrix.ServerName) error {
+	if left == entered {
+		return nil
+	}
+	if left != "" {
+		if err := rm.tx.CountRoomServer(rm.num, left, -1); err != nil {
+			return err
+		}
+	}
+	if entered == "" {
+		return nil
+	}
+	return rm.tx.CountRoomServer(rm.num, entered, 1)
 }
 
 // settleLocal records what the room has become to a local user.

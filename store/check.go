@@ -54,6 +54,7 @@ var checks = []func(*checker) error{
 	checkEventIDs,
 	checkHeads,
 	checkMemberships,
+	checkRoomServers,
 	checkRoomRecords,
 	checkThreads,
 	checkWords,
@@ -123,7 +124,7 @@ var keyKinds = map[bucketName]struct{ kinds, zero string }{
 	bucketState: {kinds: string([]byte{stateCitation, stateSlot, stateRecord, stateCounter})},
 	bucketRoom: {
 		kinds: string([]byte{
-			roomMember, roomReceipt, roomReceiptAt, roomRelation, roomThread, roomWords, roomRedaction, roomHistory, roomUnread, roomAlias,
+			roomMember, roomReceipt, roomReceiptAt, roomRelation, roomThread, roomWords, roomRedaction, roomHistory, roomUnread, roomAlias, roomServer,
 		}),
 		zero: string([]byte{aliasRoom, publishedRoom, purgedRoom}),
 	},
@@ -175,13 +176,13 @@ func checkNumbers(c *checker) error {
 	highest := c.in(bucketNumber).Sequence()
 	return c.each(bucketNumber, nil, func(key, value []byte) {
 		switch kind := key[0]; kind {
-		case numberRoom, numberUser:
+		case numberRoom, numberUser, numberServer:
 			if len(value) != 4 || u32(value) == 0 || uint64(u32(value)) > highest {
 				c.faultf("number of %s is %x", key[1:], value)
 			} else if c.name(kind, u32(value)) != string(key[1:]) {
 				c.faultf("number %d of %s leads back to %s", u32(value), key[1:], c.name(kind, u32(value)))
 			}
-		case numberRoom - 'a' + 'A', numberUser - 'a' + 'A':
+		case numberRoom - 'a' + 'A', numberUser - 'a' + 'A', numberServer - 'a' + 'A':
 			if len(key) != 5 || c.number(kind-'A'+'a', string(value)) != u32(key[1:]) {
 				c.faultf("number key %x of %s does not lead back", key, value)
 			}

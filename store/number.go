@@ -12,6 +12,9 @@ type RoomNum uint32
 // A UserNum stands for a user ID, local or not, inside the store. 0 is no user.
 type UserNum uint32
 
+// A ServerNum stands for another server's name inside the store. 0 is no server.
+type ServerNum uint32
+
 // RoomNum returns the number of a room, 0 when the store has never seen it.
 func (tx *Tx) RoomNum(id matrix.RoomID) RoomNum {
 	return RoomNum(tx.number(numberRoom, string(id)))
@@ -55,6 +58,22 @@ func (tx *Tx) UserIDs(prefix string, fn func(UserNum, matrix.UserID) (bool, erro
 func (tx *Tx) PutUserNum(id matrix.UserID) (UserNum, error) {
 	n, err := tx.putNumber(numberUser, string(id))
 	return UserNum(n), err
+}
+
+// ServerNum returns the number of a server, 0 when the store has never seen it.
+func (tx *Tx) ServerNum(name matrix.ServerName) ServerNum {
+	return ServerNum(tx.number(numberServer, string(name)))
+}
+
+// ServerName returns the name of a server's number, "" for an unknown one.
+func (tx *Tx) ServerName(server ServerNum) matrix.ServerName {
+	return matrix.ServerName(tx.name(numberServer, uint32(server)))
+}
+
+// PutServerNum returns the number of a server and gives it one at first sight.
+func (tx *Tx) PutServerNum(name matrix.ServerName) (ServerNum, error) {
+	n, err := tx.putNumber(numberServer, string(name))
+	return ServerNum(n), err
 }
 
 func (tx *Tx) number(kind byte, name string) uint32 {

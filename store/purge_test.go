@@ -89,6 +89,7 @@ func (r *testRoom) rest(tb testing.TB, s *Store) (keys []string) {
 			look(bucketUser, func(key, value string) bool {
 				return key[4] == userData && strings.HasPrefix(key[5:], num) || key[4] == userDataAt && strings.HasPrefix(value, num)
 			}),
+			look(bucketRemote, func(key, _ string) bool { return key[0] == remoteRoom && key[5:] == num }),
 			look(bucketStream, func(_, value string) bool {
 				room, _ := binary.Uvarint([]byte(value[1:]))
 				return value[0] == streamEvent && RoomNum(room) == r.num

@@ -13,7 +13,7 @@ package store
 
 // formatVersion is the version of this layout, kept under metaFormat.
 // upgrade.go takes older files to it, one step at a time.
-const formatVersion = 3
+const formatVersion = 4
 
 // bucketName is one top-level bucket.
 type bucketName uint8
@@ -66,6 +66,8 @@ const (
 const (
 	numberRoom = 'r' // 'r' roomID -> room(4); 'R' room(4) -> roomID
 	numberUser = 'u' // 'u' userID -> user(4); 'U' user(4) -> userID
+
+	numberServer = 's' // 's' server name -> server(4); 'S' server(4) -> server name
 )
 
 // Bucket stream: position(8) -> kind byte, then per kind what it is about:
@@ -129,6 +131,7 @@ const (
 	roomHistory   = 'h' // place(8) counted down from ^1 at our first event -> event number: back-filled history (history.go)
 	roomUnread    = 'n' // user(4) -> counts of unread events up to a position: a checkpoint
 	roomAlias     = 'a' // alias -> creator
+	roomServer    = 's' // server(4) -> how many of its users have joined, 1 or more; other servers than ours (room_server.go)
 )
 
 // Keys of bucket room that belong to no room stand under room number 0.
@@ -174,6 +177,11 @@ const (
 	registrationToken = 'K' // token -> uses allowed and completed, times (registration_token.go)
 	pusherUser        = 'H' // app ID NUL pushkey NUL user(4) -> nothing: all pushers (pusher.go)
 	uiaSession        = 'S' // reserved: user-interactive authentication lives in memory
+)
+
+// Bucket remote: a kind byte, then
+const (
+	remoteRoom = 'r' // server(4) room(4) -> nothing: the rooms that a server is in, the mirror of roomServer
 )
 
 // Bucket media: a kind byte, then. Files of our own server stand under no origin.

@@ -12,6 +12,7 @@ import (
 var upgrades = []func(*Tx) error{
 	(*Tx).indexCitations, // format 2 has the citation index
 	(*Tx).indexThreads,   // format 3 has the threads of each room
+	(*Tx).countServers,   // format 4 has the servers of each room
 }
 
 // upgrade takes the file from an older format to the one of this Hearth. A

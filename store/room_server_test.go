@@ -1,0 +1,99 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"testing"
+
+	"hearth/state/matrix"
+)
+
+// servers reads the servers of a room, and holds each server's rooms to them.
+func (r *testRoom) servers(tb testing.TB, s *Store) map[matrix.ServerName]uint64 {
+	tb.Helper()
+	found := make(map[matrix.ServerName]uint64)
+	view(tb, s, func(tx *Tx) error {
+		return tx.RoomServers(r.num, func(server ServerNum, joined uint64) (bool, error) {
+			found[tx.ServerName(server)] = joined
+			in := tx.ServerInRoom(r.num, server)
+			mirrored := false
+			err := tx.ServerRooms(server, func(room RoomNum) (bool, error) {
+				mirrored = mirrored || room == r.num
+				return true, nil
+			})
+			if !in || !mirrored {
+				tb.Errorf("server %d: in the room %v, the room among its rooms %v", server, in, mirrored)
+			}
+			return true, err
+		})
+	})
+	return found
+}
+
+// An older file has its servers counted when it is opened; what is not counted
+// is found by Check, and a purge takes all of it away.
+func TestServersAreCounted(t *testing.T) {
+	dir := t.TempDir()
+	s := openDir(t, dir)
+	r := putTestRoom(t, s, "12", alice)
+	update(t, s, func(tx *Tx) error {
+		var err error
+		for i := range 300 {
+			user := matrix.UserID(fmt.Sprintf("@user%d:far%d.test", i, i%299))
+			_, putErr := r.putState(tx, user, memberType, string(user), `{"membership":"join"}`)
+			err = errors.Join(err, putErr)
+		}
+		_, putErr := r.putState(tx, r.creator, memberType, "@guest:other.test", `{"membership":"invite"}`)
+		return errors.Join(err, putErr)
+	})
+	faults := 0
+	if err := s.Check(t.Context(), func(string) { faults++ }); err != nil || faults != 299 {
+		t.Errorf("servers that are not counted: %d faults, %v", faults, err)
+	}
+	closeStore(t, s)
+	setFormat(t, dir, 3)
+	s = openDir(t, dir)
+	checkStore(t, s)
+
+	want := map[matrix.ServerName]uint64{"far0.test": 2}
+	for i := range 298 {
+		want[matrix.ServerName(fmt.Sprintf("far%d.test", i+1))] = 1
+	}
+	if got := r.servers(t, s); !maps.Equal(got, want) {
+		t.Errorf("servers %v, want %v", got, want)
+	}
+	beginPurge(t, s, r.num)
+	checkStore(t, s)
+	if err := s.PurgeRoom(t.Context(), r.num, nil); err != nil {
+		t.Fatal(err)
+	}
+	if rest := r.rest(t, s); len(rest) > 0 {
+		t.Errorf("the purge left %q", rest)
+	}
+	checkStore(t, s)
+	closeStore(t, s)
+}
+
+func TestServerCounts(t *testing.T) {
+	s := openTest(t)
+	r := putTestRoom(t, s, "12", alice)
+	count := func(server matrix.ServerName, n int64, want map[matrix.ServerName]uint64) {
+		t.Helper()
+		update(t, s, func(tx *Tx) error { return tx.CountRoomServer(r.num, server, n) })
+		if got := r.servers(t, s); !maps.Equal(got, want) {
+			t.Errorf("servers %v, want %v", got, want)
+		}
+	}
+	count("far.test", 2, map[matrix.ServerName]uint64{"far.test": 2})
+	count("far.test", -1, map[matrix.ServerName]uint64{"far.test": 1})
+	count(testServer, 1, map[matrix.ServerName]uint64{"far.test": 1})
+	count("near.test", 1, map[matrix.ServerName]uint64{"far.test": 1, "near.test": 1})
+	count("far.test", -1, map[matrix.ServerName]uint64{"near.test": 1})
+	err := s.Update(t.Context(), func(tx *Tx) error { return tx.CountRoomServer(r.num, "far.test", -1) })
+	if !errors.Is(err, ErrDamaged) {
+		t.Errorf("a member too few: %v", err)
+	}
+	count("near.test", -1, nil)
+	checkStore(t, s)
+}
