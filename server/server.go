@@ -17,6 +17,7 @@ import (
 
 	"hearth/server/api"
 	"hearth/server/client"
+	"hearth/server/federation"
 	"hearth/server/media"
 	"hearth/server/push"
 	"hearth/server/remote"
@@ -30,16 +31,18 @@ const shutdownGrace = 10 * time.Second
 // A Server is everything that runs: the listeners, the APIs behind them and the
 // store below. Make it with [New], then call [Server.Run] once.
 type Server struct {
-	config    Config
-	log       *slog.Logger
-	store     *store.Store
-	owner     *owner
-	media     *media.Repository
-	client    *client.Server
-	push      *push.Gateway
-	router    *api.Router
-	admin     *admin
-	listeners []net.Listener
+	config     Config
+	log        *slog.Logger
+	store      *store.Store
+	owner      *owner
+	media      *media.Repository
+	client     *client.Server
+	network    *remote.Network // nil where federation is off, as is the next
+	federation *federation.Server
+	push       *push.Gateway
+	router     *api.Router
+	admin      *admin
+	listeners  []net.Listener
 }
 
 // New opens the data and the listeners of a server. It starts nothing, and Run
@@ -78,9 +81,18 @@ func (s *Server) open() (err error) {
 	}
 	s.media = media.New(s.store, mediaConfig)
 	s.push = push.NewGateway(s.store, dialer.Client(remote.ClientConfig{Timeout: push.SendTimeout}), s.log)
+	if s.config.Federation == On {
+		if s.network, err = s.newNetwork(rooms, dialer); err != nil {
+			return err
+		}
+	}
 	s.client = client.New(s.store, rooms, s.clientConfig(limits))
 	s.owner = &owner{s.store, rooms, s.client, client.NewPasswords(s.config.PasswordCost), time.Now}
 	routes := append(s.client.Routes(), api.Route{Pattern: "GET " + healthPath, Handle: s.health})
+	if s.network != nil {
+		s.federation = federation.New(s.federationConfig(rooms, limits))
+		routes = append(routes, s.federation.Routes()...)
+	}
 	if s.router, err = api.NewRouter(s.log, routes...); err != nil {
 		return err
 	}
@@ -109,6 +121,7 @@ func (s *Server) clientConfig(limits *api.Limiter) client.Config {
 		PasswordCost:    s.config.PasswordCost,
 		TURN:            client.TURNServer{URIs: s.config.TURNURIs, Secret: string(s.config.TURNSecret)},
 		Media:           s.media,
+		Network:         s.network,
 		LegacyMedia:     s.config.LegacyMedia == On,
 		PrivateNetworks: s.config.AllowPrivateNetworks == On,
 		Limits:          limits,
@@ -195,6 +208,10 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.owner.rooms.Run(ctx) })
 	g.Go(func() error { return s.client.Run(ctx) })
 	g.Go(func() error { return s.media.Run(ctx) })
+	if s.network != nil {
+		g.Go(func() error { return s.network.Run(ctx) })
+		g.Go(func() error { return s.federation.Run(ctx) })
+	}
 	g.Go(func() error {
 		return s.push.Run(ctx, push.Sources{Notices: s.client.Notices, Unread: s.client.UnreadCount})
 	})

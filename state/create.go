@@ -122,7 +122,7 @@ func (r *Rooms) newRoomID() matrix.RoomID {
 // a millisecond later.
 func (r *Rooms) buildCreate(tx *store.Tx, version *matrix.Version, draft matrix.Draft) (*matrix.Event, error) {
 	for {
-		ev, err := draft.Build(version, matrix.Placing{Depth: 1}, r.server, r.key)
+		ev, err := draft.Build(version, matrix.Placing{Depth: 1}, r.server, r.Key())
 		if err != nil || tx.RoomNum(ev.Room) == 0 {
 			return ev, err
 		}

@@ -24,7 +24,7 @@ func (rm *room) add(draft matrix.Draft, txn store.TxnID) (*store.StoredEvent, er
 	if err != nil {
 		return nil, err
 	}
-	ev, err := draft.Build(rm.head.Version, placing, rm.rooms.server, rm.rooms.key)
+	ev, err := draft.Build(rm.head.Version, placing, rm.rooms.server, rm.rooms.Key())
 	if err != nil {
 		return nil, fmt.Errorf("draft %s: %w", draft.Type, err)
 	}

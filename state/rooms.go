@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hearth/state/matrix"
@@ -15,7 +16,7 @@ import (
 type Config struct {
 	Store  *store.Store
 	Server matrix.ServerName
-	Key    matrix.SigningKey
+	Key    matrix.SigningKey // signs this server's events until [Rooms.SetKey]
 	// DefaultVersion is the version of rooms whose creator asks for none. If
 	// empty, matrix.DefaultVersion.
 	DefaultVersion string
@@ -36,7 +37,7 @@ type Config struct {
 type Rooms struct {
 	store  *store.Store
 	server matrix.ServerName
-	key    matrix.SigningKey
+	key    atomic.Pointer[matrix.SigningKey]
 	// defaultVersion is that of rooms whose creator asks for none.
 	defaultVersion string
 	now            func() time.Time
@@ -58,10 +59,9 @@ func New(c Config) *Rooms {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Rooms{
+	r := &Rooms{
 		store:          c.Store,
 		server:         c.Server,
-		key:            c.Key,
 		defaultVersion: c.DefaultVersion,
 		now:            c.Now,
 		carry:          c.Carry,
@@ -70,7 +70,15 @@ func New(c Config) *Rooms {
 		upkeep:         make(chan struct{}, 1),
 		locks:          roomLocks{rooms: make(map[matrix.RoomID]*roomLock)},
 	}
+	r.SetKey(c.Key)
+	return r
 }
+
+// Key returns the key that signs this server's events.
+func (r *Rooms) Key() matrix.SigningKey { return *r.key.Load() }
+
+// SetKey makes key the one that signs this server's events from now on.
+func (r *Rooms) SetKey(key matrix.SigningKey) { r.key.Store(&key) }
 
 // DefaultVersion returns the version of rooms whose creator asks for none.
 func (r *Rooms) DefaultVersion() string { return r.defaultVersion }

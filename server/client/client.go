@@ -21,6 +21,7 @@ import (
 
 	"hearth/server/api"
 	"hearth/server/media"
+	"hearth/server/remote"
 	"hearth/state"
 	"hearth/store"
 )
@@ -78,6 +79,8 @@ type Config struct {
 	// Media keeps files, and whoever made it runs it. If nil, New makes one that
 	// nobody runs.
 	Media *media.Repository
+	// Network is the other servers. If nil, there are none.
+	Network *remote.Network
 	// PrivateNetworks lets pushers use plain HTTP, as push gateways may be in the
 	// owner's own network then.
 	PrivateNetworks bool

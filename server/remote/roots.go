@@ -34,3 +34,10 @@ func bundledRoots() *x509.CertPool {
 	}
 	return pool
 }
+
+// SystemRoots returns a copy of the root certificates that servers are checked
+// with, for those who know further ones.
+func SystemRoots() (*x509.CertPool, error) {
+	haveRoots()
+	return x509.SystemCertPool()
+}

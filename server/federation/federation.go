@@ -1,0 +1,85 @@
+// Package federation is the Server-Server API: what other Matrix servers ask of
+// this one. It has one file per API of the specification; each handler has the
+// operationId of its endpoint and stands in the one table of routes.go.
+//
+// A request is signed by the server that makes it, and auth.go checks that before
+// any handler runs. A handler then decides what this server may know or do: it
+// trusts nothing but the name. What goes out to other servers is in package remote.
+//
+// Spec: SS, all of it.
+package federation
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/server/api"
+	"hearth/server/media"
+	"hearth/server/remote"
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// Receive takes one EDU of a type from another server. Its error is logged, and
+// nobody else hears of it.
+type Receive func(ctx context.Context, origin matrix.ServerName, content jsontext.Value) error
+
+// Config is what a Server needs; Store, Rooms and Network are required.
+type Config struct {
+	Store   *store.Store
+	Rooms   *state.Rooms
+	Network *remote.Network
+	// Media keeps the files that other servers may ask for. If nil, there are none.
+	Media *media.Repository
+	// EDU takes EDUs by their type. Those of other types are ignored.
+	EDU map[string]Receive
+	// Version is told to those who ask for it.
+	Version string
+	// Limits counts requests. If nil, nothing is limited.
+	Limits *api.Limiter
+	// Now is the clock. If nil, time.Now.
+	Now func() time.Time
+	// Log takes what goes wrong. If nil, nothing is logged.
+	Log *slog.Logger
+}
+
+// A Server answers the Server-Server API. Make it with [New] and let [Server.Run]
+// run as long as it serves.
+type Server struct {
+	config  Config
+	store   *store.Store
+	rooms   *state.Rooms
+	network *remote.Network
+	media   *media.Repository
+	limits  *api.Limiter
+	now     func() time.Time
+	log     *slog.Logger
+}
+
+// New returns a server over a store, its rooms and the network.
+func New(config Config) *Server {
+	if config.Limits == nil {
+		config.Limits = new(api.Limiter)
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{
+		config: config, store: config.Store, rooms: config.Rooms, network: config.Network, media: config.Media,
+		limits: config.Limits, now: config.Now, log: config.Log,
+	}
+}
+
+// Run does the work of the Server-Server API that no request waits for, until ctx
+// ends.
+func (s *Server) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}

@@ -1,0 +1,86 @@
+package federation
+
+import (
+	"net/http"
+	"slices"
+
+	"hearth/server/api"
+	"hearth/state/matrix"
+)
+
+// access says whose requests an endpoint takes.
+type access uint8
+
+const (
+	// signed endpoints need the signature of another server.
+	signed access = iota
+	// open endpoints look at none; from is "".
+	open
+)
+
+// handler answers a request that the server from has signed. It returns what goes
+// wrong; package api makes the response of it. The body is read and within the
+// bound of its route; api.ReadJSON gives it to the handler.
+type handler = func(s *Server, w http.ResponseWriter, r *http.Request, from matrix.ServerName) error
+
+// route is one endpoint: "METHOD /path/{param}", who may ask, the most that its
+// body may have in bytes, and the answer. The handler's name is the operationId of
+// the specification.
+type route struct {
+	pattern string
+	access  access
+	body    int64 // 0: maxBody
+	handle  handler
+}
+
+// maxBody bounds the body of a request where its route says nothing else.
+const maxBody = 256 << 10
+
+// routes are all endpoints.
+var routes = slices.Concat(
+	serverRoutes,
+	transactionRoutes,
+	membershipRoutes,
+	historyRoutes,
+	queryRoutes,
+	deviceRoutes,
+	mediaRoutes,
+)
+
+// serverRoutes are about the server itself and keys.
+var serverRoutes = []route{
+	{"GET /_matrix/federation/v1/version", open, 0, (*Server).getVersion},
+}
+
+// transactionRoutes take events in.
+var transactionRoutes = []route{}
+
+// membershipRoutes are joins, knocks, leaves and invites.
+var membershipRoutes = []route{}
+
+// historyRoutes give events, state and auth chains away.
+var historyRoutes = []route{}
+
+// queryRoutes are directories, profiles, hierarchies and OpenID.
+var queryRoutes = []route{}
+
+// deviceRoutes are devices and their keys.
+var deviceRoutes = []route{}
+
+// mediaRoutes give files away.
+var mediaRoutes = []route{}
+
+// Routes returns all endpoints, for a router.
+func (s *Server) Routes() []api.Route {
+	all := make([]api.Route, 0, len(routes))
+	for _, rt := range routes {
+		all = append(all, api.Route{Pattern: rt.pattern, Handle: func(w http.ResponseWriter, r *http.Request) error {
+			from, err := s.authenticate(r, rt)
+			if err != nil {
+				return err
+			}
+			return rt.handle(s, w, r, from)
+		}})
+	}
+	return all
+}

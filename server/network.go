@@ -1,0 +1,88 @@
+package server
+
+import (
+	"crypto/x509"
+	"fmt"
+	"os"
+	"syscall"
+
+	"hearth/server/api"
+	"hearth/server/federation"
+	"hearth/server/remote"
+	"hearth/state"
+)
+
+// What a connection to another server costs, in bytes, and which share of the
+// memory and of the files that may be open they all may have.
+const (
+	memoryPerRemoteConn = 64 << 10
+	remoteShare         = 8
+	filesShare          = 4
+	leastRemoteConns    = 16
+	mostRemoteConns     = 256
+)
+
+// newNetwork returns the other servers, as the settings let us reach them.
+func (s *Server) newNetwork(rooms *state.Rooms, dialer *remote.Dialer) (*remote.Network, error) {
+	roots, err := readRoots(s.config.FederationCA)
+	if err != nil {
+		return nil, err
+	}
+	return remote.NewNetwork(remote.NetworkConfig{
+		Store:    s.store,
+		Key:      rooms.Key,
+		Dial:     dialer.Dial,
+		Roots:    roots,
+		Notaries: s.config.TrustedKeyServers,
+		MaxConns: maxRemoteConns(s.config.Memory, openFiles()),
+		Log:      s.log,
+	}), nil
+}
+
+// readRoots returns the system's root certificates and those of a file; nil, which
+// stands for the system's, where no file is named.
+func readRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--federation-ca: %w", err)
+	}
+	roots, err := remote.SystemRoots()
+	if err != nil {
+		return nil, fmt.Errorf("root certificates: %w", err)
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, usage("--federation-ca: %s holds no certificate in PEM form", file)
+	}
+	return roots, nil
+}
+
+// openFiles returns how many files and connections this process may have open.
+func openFiles() uint64 {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024 // what systems give at least
+	}
+	return limit.Cur
+}
+
+// maxRemoteConns returns how many connections to other servers there may be.
+func maxRemoteConns(memory Bytes, files uint64) int {
+	byMemory := uint64(memory) / remoteShare / memoryPerRemoteConn
+	return int(max(min(byMemory, files/filesShare, mostRemoteConns), leastRemoteConns))
+}
+
+// federationConfig returns the settings of the Server-Server API.
+func (s *Server) federationConfig(rooms *state.Rooms, limits *api.Limiter) federation.Config {
+	return federation.Config{
+		Store:   s.store,
+		Rooms:   rooms,
+		Network: s.network,
+		Media:   s.media,
+		Version: Version(),
+		Limits:  limits,
+		Log:     s.log,
+	}
+}
