@@ -177,7 +177,7 @@ func (p *program) step() bool {
 		if in.a&1 != 0 && p.model.rooms[s.id] != nil {
 			p.collect(p.number(s.id))
 		}
-		p.rooms = New(Config{Store: p.store, Server: p.rooms.server, Key: p.rooms.key, Now: p.rooms.now})
+		p.rooms = New(Config{Store: p.store, Server: p.rooms.server, Key: p.rooms.Key(), Now: p.rooms.now})
 	default:
 		if ev := p.build(s, in); ev != nil && !in.hold {
 			p.offer(ev, in.more)

@@ -37,7 +37,7 @@ func (h *house) build(room matrix.RoomID, prev []*matrix.Event, depth int64, dra
 		return nil
 	}))
 	draft.Room, draft.OriginServerTS = room, h.rooms.now().UnixMilli()
-	ev, err := draft.Build(version, placing, "home.example", h.rooms.key)
+	ev, err := draft.Build(version, placing, "home.example", h.rooms.Key())
 	h.must(err)
 	return ev
 }
@@ -171,7 +171,7 @@ func TestOddPrevEvents(t *testing.T) {
 	cites := h.build(room, []*matrix.Event{tip}, 50, message)
 	placing := matrix.Placing{Prev: cites.PrevEvents, Auth: append([]matrix.EventID{foreign.ID}, cites.AuthEvents[1:]...), Depth: 50}
 	message.Room = room
-	cites, err := message.Build(cites.Version, placing, "home.example", h.rooms.key)
+	cites, err := message.Build(cites.Version, placing, "home.example", h.rooms.Key())
 	h.must(err)
 	if got := h.accept(cites); got != Rejected {
 		t.Errorf("an event that cites one of another room: verdict %d", got)

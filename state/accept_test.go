@@ -124,7 +124,7 @@ func (h *house) graftOn(f *forkedRoom, prev []*matrix.Event, draft matrix.Draft)
 		placing.AuthHashes = make([]matrix.Hash, len(placing.Auth))
 	}
 	draft.Room, draft.OriginServerTS = f.id, h.rooms.now().UnixMilli()
-	ev, err := draft.Build(version, placing, "home.example", h.rooms.key)
+	ev, err := draft.Build(version, placing, "home.example", h.rooms.Key())
 	h.must(err)
 	_, err = h.rooms.Accept(context.Background(), ev)
 	h.must(err)

@@ -200,7 +200,7 @@ func (h *house) forgeCreate(room matrix.RoomID) *matrix.Event {
 	h.Helper()
 	version, _ := matrix.VersionByID("1")
 	draft := matrix.Draft{Room: room, Sender: alice, Type: "m.room.create", StateKey: new(string), Content: fmt.Appendf(nil, `{"creator":%q}`, alice)}
-	ev, err := draft.Build(version, matrix.Placing{}, "home.example", h.rooms.key)
+	ev, err := draft.Build(version, matrix.Placing{}, "home.example", h.rooms.Key())
 	h.must(err)
 	return ev
 }

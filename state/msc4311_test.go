@@ -38,7 +38,7 @@ func (h *house) told(version string, to matrix.Membership) (own *matrix.Event, p
 	v, _ := matrix.VersionByID(version)
 	key, head := string(bob), h.head(room)
 	draft := matrix.Draft{Room: room, Sender: sender, Type: "m.room.member", StateKey: &key, Content: fmt.Appendf(nil, `{"membership":%q}`, to)}
-	own, err := draft.Build(v, matrix.Placing{Depth: 20}, "home.example", h.rooms.key)
+	own, err := draft.Build(v, matrix.Placing{Depth: 20}, "home.example", h.rooms.Key())
 	h.must(err)
 	h.must(h.store.View(func(tx *store.Tx) error {
 		events, err := StrippedEvents(tx, tx.RoomNum(room), head.Current, sender, bob)
@@ -53,7 +53,7 @@ func (h *house) told(version string, to matrix.Membership) (own *matrix.Event, p
 // verifies checks the signatures that an event needs, with the house's key for all.
 func (h *house) verifies(ev *matrix.Event) error {
 	for _, server := range ev.RequiredSigners() {
-		err := ev.VerifySignature(server, h.rooms.key.ID, h.rooms.key.Private.Public().(ed25519.PublicKey))
+		err := ev.VerifySignature(server, h.rooms.Key().ID, h.rooms.Key().Private.Public().(ed25519.PublicKey))
 		if err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ var faults = []struct {
 		h.must(err)
 		content := bytes.Replace(create.Content, quote(v.ID), quote("5"), 1)
 		draft := matrix.Draft{Room: create.Room, Sender: alice, Type: "m.room.create", StateKey: new(string), Content: content}
-		fake, err := draft.Build(v, matrix.Placing{Depth: 1}, "home.example", h.rooms.key)
+		fake, err := draft.Build(v, matrix.Placing{Depth: 1}, "home.example", h.rooms.Key())
 		h.must(err)
 		return append([]jsontext.Value{fake.JSON()}, pdus[1:]...)
 	}, []string{"m.room.create"}},
@@ -171,7 +171,7 @@ var faults = []struct {
 		create, err := matrix.Parse(v, pdus[0])
 		h.must(err)
 		draft := matrix.Draft{Room: create.Room, Sender: alice, Type: "m.room.message", Content: []byte(`{"body":"boo"}`)}
-		message, err := draft.Build(v, matrix.Placing{Depth: 9}, "home.example", h.rooms.key)
+		message, err := draft.Build(v, matrix.Placing{Depth: 9}, "home.example", h.rooms.Key())
 		h.must(err)
 		return append(slices.Clone(pdus), message.JSON())
 	}, nil},
@@ -199,7 +199,7 @@ func (h *house) many(v *matrix.Version, pdus []jsontext.Value, n, bytes int) (mo
 		key := fmt.Sprint(i)
 		draft := matrix.Draft{Room: create.Room, Sender: alice, Type: "org.example.more", StateKey: &key,
 			Content: fmt.Appendf(nil, `{"x":%q}`, strings.Repeat("x", bytes))}
-		ev, err := draft.Build(v, matrix.Placing{Depth: 9}, "home.example", h.rooms.key)
+		ev, err := draft.Build(v, matrix.Placing{Depth: 9}, "home.example", h.rooms.Key())
 		h.must(err)
 		more = append(more, ev.JSON())
 	}

@@ -107,7 +107,7 @@ func (h *house) cite(ev, cited *matrix.Event) *matrix.Event {
 	}
 	placing.Auth = append(placing.Auth, cited.ID)
 	draft := matrix.Draft{Room: ev.Room, Sender: ev.Sender, Type: ev.Type, StateKey: ev.StateKey, Content: ev.Content, OriginServerTS: ev.OriginServerTS}
-	again, err := draft.Build(ev.Version, placing, "home.example", h.rooms.key)
+	again, err := draft.Build(ev.Version, placing, "home.example", h.rooms.Key())
 	h.must(err)
 	return again
 }

@@ -39,7 +39,7 @@ func TestTangledStateIsNoWayAroundABan(t *testing.T) {
 				h.must(h.change(room, alice, bob, matrix.Ban))
 				placing := matrix.Placing{Prev: []matrix.EventID{last(h.all(room)).ID, lost.ID}, Auth: back.AuthEvents, Depth: 51}
 				draft.Room = room
-				back, err := draft.Build(back.Version, placing, "home.example", h.rooms.key)
+				back, err := draft.Build(back.Version, placing, "home.example", h.rooms.Key())
 				h.must(err)
 				before := h.current(room)
 				lowerBounds(t, 2)
