@@ -47,6 +47,9 @@ type StoredEvent struct {
 	// AsideNum is the number that an event of a timeline had as an outlier, by
 	// which states and citations know it for ever; 0 for others. See StateNum.
 	AsideNum EventNum
+	// Relay: this server sends the event to the room's other servers, though its
+	// sender is a user of another one, who has nobody in the room yet or no more.
+	Relay bool
 	// Txn names the local device and transaction that sent the event. It is
 	// zero for others, and Endpoint is always empty: the event tells it.
 	Txn TxnID
@@ -68,7 +71,7 @@ type NewEvent struct {
 	HasSlot              bool
 	Txn                  TxnID
 	Rejected, SoftFailed bool
-	Outlier              bool
+	Outlier, Relay       bool
 }
 
 // NextEventNum takes the next place in the stream for an event. It exists so
@@ -102,7 +105,7 @@ func (tx *Tx) PutEvent(room RoomNum, num EventNum, ev NewEvent) error {
 	stored := StoredEvent{
 		Event: ev.Event, Num: num, RoomNum: room, SenderNum: sender,
 		Before: ev.Before, After: ev.After, Slot: ev.Slot, HasSlot: ev.HasSlot,
-		Rejected: ev.Rejected, SoftFailed: ev.SoftFailed, Outlier: ev.Outlier, Txn: ev.Txn,
+		Rejected: ev.Rejected, SoftFailed: ev.SoftFailed, Outlier: ev.Outlier, Relay: ev.Relay, Txn: ev.Txn,
 	}
 	if err := tx.replaceOutlier(&stored); err != nil {
 		return err

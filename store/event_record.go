@@ -23,6 +23,7 @@ const (
 	eventOutlier                // nothing
 	eventWasAside               // the number that an event of a timeline had as an outlier
 	eventMoved                  // the number in the timeline: all that is left at the place of such an outlier
+	eventRelay                  // nothing
 )
 
 // asideFill is how full a write that stores events aside leaves the pages it
@@ -94,7 +95,8 @@ func appendEventHead(v []byte, ev *StoredEvent) []byte {
 		bitIf(ev.SoftFailed, eventSoftFailed)|
 		bitIf(!hashed, eventTextID)|
 		bitIf(ev.Outlier, eventOutlier)|
-		bitIf(ev.AsideNum != 0, eventWasAside))
+		bitIf(ev.AsideNum != 0, eventWasAside)|
+		bitIf(ev.Relay, eventRelay))
 	v = binary.AppendUvarint(v, uint64(ev.SenderNum))
 	v = binary.AppendUvarint(v, uint64(ev.Before))
 	v = binary.AppendUvarint(v, uint64(ev.After))
@@ -164,6 +166,7 @@ func (ev *StoredEvent) readHead(r *reader, version *matrix.Version) matrix.Event
 	ev.Rejected = flags&eventRejected != 0
 	ev.SoftFailed = flags&eventSoftFailed != 0
 	ev.Outlier = flags&eventOutlier != 0
+	ev.Relay = flags&eventRelay != 0
 	if flags&eventWasAside != 0 {
 		ev.AsideNum = EventNum(r.uvarint())
 	}

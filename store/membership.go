@@ -19,8 +19,11 @@ type LocalMembership struct {
 	Left       Position // when the newest join ended; 0: never, or joined now
 	Forgotten  bool     // the user wants to see nothing of the room any more
 	// Stripped is the JSON array of stripped state that came with an invite or
-	// that a knock was answered with, for rooms that we are not in.
+	// that a knock was answered with, for rooms that we are not in; once that ended,
+	// of the one member event that ended it, in the form for clients.
 	Stripped []byte
+	// Version is the room's version, said where Stripped is; else empty.
+	Version string
 }
 
 // PutLocalMembership stores what m.Room is to user from now on, in the
@@ -150,7 +153,10 @@ func localMemberKey(room RoomNum, user UserNum) []byte {
 }
 
 // The flags of a membership record.
-const membershipForgotten = 1
+const (
+	membershipForgotten = 1 << iota // nothing
+	membershipVersion               // the room's version, before the stripped state
+)
 
 func packMembership(m LocalMembership) []byte {
 	v := make([]byte, 0, 48+len(m.Stripped))
@@ -158,24 +164,34 @@ func packMembership(m LocalMembership) []byte {
 	if m.Forgotten {
 		flags |= membershipForgotten
 	}
+	if m.Version != "" {
+		flags |= membershipVersion
+	}
 	v = append(v, flags)
 	v = appendString(v, string(m.Membership))
 	v = binary.AppendUvarint(v, uint64(m.Event))
 	v = binary.AppendUvarint(v, uint64(m.Position))
 	v = binary.AppendUvarint(v, uint64(m.Joined))
 	v = binary.AppendUvarint(v, uint64(m.Left))
+	if m.Version != "" {
+		v = appendString(v, m.Version)
+	}
 	return append(v, m.Stripped...)
 }
 
 func readMembership(room RoomNum, v []byte) (LocalMembership, error) {
 	r := reader{b: v}
 	m := LocalMembership{Room: room}
-	m.Forgotten = r.byte()&membershipForgotten != 0
+	flags := r.byte()
+	m.Forgotten = flags&membershipForgotten != 0
 	m.Membership = matrix.Membership(r.string())
 	m.Event = EventNum(r.uvarint())
 	m.Position = Position(r.uvarint())
 	m.Joined = Position(r.uvarint())
 	m.Left = Position(r.uvarint())
+	if flags&membershipVersion != 0 {
+		m.Version = r.string()
+	}
 	if r.err != nil {
 		return LocalMembership{}, fmt.Errorf("membership in room %d: %w", room, r.err)
 	}

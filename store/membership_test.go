@@ -86,11 +86,11 @@ func TestStrippedState(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return tx.PutLocalMembership(user, LocalMembership{Room: room, Membership: matrix.Invite, Stripped: []byte(stripped)})
+		return tx.PutLocalMembership(user, LocalMembership{Room: room, Membership: matrix.Invite, Stripped: []byte(stripped), Version: "9"})
 	})
 	view(t, s, func(tx *Tx) error {
 		return tx.LocalMemberships(tx.UserNum(alice), func(m LocalMembership) (bool, error) {
-			if string(m.Stripped) != stripped || m.Membership != matrix.Invite {
+			if string(m.Stripped) != stripped || m.Version != "9" || m.Membership != matrix.Invite {
 				t.Errorf("invite %+v", m)
 			}
 			return true, nil
