@@ -44,6 +44,19 @@ func (tx *Tx) CitedBy(room RoomNum, cited, before EventNum) (citing EventNum, ok
 	return citing, ok, err
 }
 
+// CitationsBack calls fn for each entry of a room's citation index below one, from
+// the newest event that is cited to the oldest, and for each from the newest that
+// cites it to the oldest, until fn returns false or an error.
+func (tx *Tx) CitationsBack(room RoomNum, cited, citing EventNum, fn func(citing, cited EventNum) (bool, error)) error {
+	prefix := keyOf(uint32(room), stateCitation)
+	return tx.scanBack(bucketState, prefix, citationKey(room, cited, citing), func(key, _ []byte) (bool, error) {
+		if len(key) != 16 {
+			return false, fmt.Errorf("citations of room %d: %w", room, ErrDamaged)
+		}
+		return fn(EventNum(u64(key[8:])), EventNum(u64(key)))
+	})
+}
+
 // EventSlot returns the slot of a room's state event, which costs less than the
 // event; ok is false for a message. The error wraps ErrNotFound if there is no
 // such event.
