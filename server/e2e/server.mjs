@@ -16,13 +16,13 @@ const stopLimit = 15_000; // ms from SIGTERM to the end of the process
 // E2E_BIN is run with its data in the folder.
 export async function openServer(folder) {
   const url = process.env.HOMESERVER_URL;
-  const server = url ? new ForeignServer(url.replace(/\/$/, "")) : new Hearth(folder, await freePort());
+  const server = url ? new ForeignServer(url.replace(/\/$/, "")) : new Hearth(folder, await freePort(), "hearth.test");
   await server.start();
   return server;
 }
 
 // A Server is up while requests to it may be expected to succeed.
-class Server {
+export class Server {
   up = false;
   failure; // rejects if the server ends by itself
   fail;
@@ -75,23 +75,26 @@ class Server {
   }
 }
 
-class Hearth extends Server {
+// A Hearth is the binary that E2E_BIN names, with its data in a folder and what
+// further settings the story needs.
+export class Hearth extends Server {
   #folder;
   #args;
   #process;
   #ended;
 
-  constructor(folder, port) {
+  constructor(folder, port, name, ...settings) {
     super(`http://127.0.0.1:${port}`);
     this.#folder = folder;
     this.#args = [
       "serve",
       ...["--data", join(folder, "data")],
-      ...["--server-name", "hearth.test"],
+      ...["--server-name", name],
       ...["--listen", `127.0.0.1:${port}`],
       ...["--registration", "open"],
       ...["--rate-limits", "off"],
       ...["--password-cost", "4"],
+      ...settings,
     ];
     mkdirSync(join(folder, "data"), { recursive: true });
   }
@@ -174,7 +177,8 @@ function shell(command) {
   return promisify(execFile)("sh", ["-c", command], { timeout: startLimit + stopLimit });
 }
 
-function freePort() {
+// freePort returns a port of this host that nobody listens on.
+export function freePort() {
   return new Promise((resolve, reject) => {
     const probe = createServer();
     probe.once("error", reject);

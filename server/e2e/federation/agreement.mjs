@@ -1,0 +1,33 @@
+// What must hold at the end: all servers have the same state in every room, event
+// for event.
+
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const patience = 60_000; // ms
+
+// agree waits until the people, each of another server, are shown the same state of
+// a room. Each says something first, which ends what forks there are.
+export async function agree(people, room) {
+  for (const person of people) {
+    const id = await person.say(room, `${person.localpart} agrees`);
+    for (const other of people) await other.hears(room, id);
+  }
+  const late = Date.now() + patience;
+  for (;;) {
+    const [mine, ...others] = await Promise.all(people.map((person) => identify(person, room)));
+    try {
+      for (const state of others) assert.deepEqual(state, mine);
+      return mine.length;
+    } catch (err) {
+      if (Date.now() > late) throw new Error(`the servers do not agree about ${room}`, { cause: err });
+    }
+    await sleep(250);
+  }
+}
+
+// identify lists which event stands for each type and state key.
+async function identify(person, room) {
+  const state = await person.state(room);
+  return [...state].map(([key, { event_id: id }]) => `${key} ${id}`).sort();
+}
