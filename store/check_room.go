@@ -60,6 +60,7 @@ func (c *checker) checkMembership(user UserNum, m LocalMembership) {
 		c.faultf("user %d: membership in room %d is not in the stream at %d", user, m.Room, m.Position)
 	}
 	if m.Event == 0 {
+		c.checkOwn(user, m)
 		return
 	}
 	ev, err := c.Event(m.Room, m.Event)
@@ -76,6 +77,21 @@ func (c *checker) checkMembership(user UserNum, m LocalMembership) {
 		if now, err := c.StateAt(m.Room, head.Current, ev.Slot); err != nil || now != m.Event {
 			c.faultf("user %d: membership in room %d is by event %d, the state has %d: %v", user, m.Room, m.Event, now, err)
 		}
+	}
+}
+
+// checkOwn holds a membership in a room that we are not in to its event.
+func (c *checker) checkOwn(user UserNum, m LocalMembership) {
+	own, err := m.Own()
+	if own == nil && err == nil {
+		return
+	}
+	var content matrix.MemberContent
+	if err == nil {
+		content, err = own.Member()
+	}
+	if err != nil || content.Membership != m.Membership || !own.Is(memberType, string(c.UserID(user))) {
+		c.faultf("user %d: membership %q in room %d, its event says %q: %v", user, m.Membership, m.Room, content.Membership, err)
 	}
 }
 
@@ -100,12 +116,6 @@ func checkRoomRecords(c *checker) error {
 				c.faultf("room %d: pending redaction %x by event %d, which is not here", room, rest, num)
 			}
 		}),
-		c.eachOf(bucketRoom, roomHistory, func(room uint32, rest, value []byte) {
-			r := reader{b: value}
-			num := EventNum(r.uvarint())
-			if len(rest) != 8 || r.err != nil || !num.Aside() || !exists(room, num) {
-				c.faultf("room %d: history at %x names event %d", room, rest, num)
-			}
-		}),
+		checkHistory(c),
 	)
 }

@@ -200,7 +200,7 @@ func TestCheckEndsWithItsContext(t *testing.T) {
 func FuzzRecords(f *testing.F) {
 	version, _ := matrix.VersionByID("12")
 	f.Add(packHead(Head{Version: version, Extremities: []EventNum{4}, Depth: 7, First: 2, Latest: 4, Joined: 1}))
-	f.Add(packMembership(LocalMembership{Membership: matrix.Invite, Event: 3, Position: 9, Stripped: []byte(`[]`), Version: "9"}))
+	f.Add(packMembership(LocalMembership{Membership: matrix.Invite, Event: 3, Position: 9, Stripped: []byte(`[]`), Version: "9", PDU: []byte("{}")}))
 	f.Add(appendEventHead(nil, &StoredEvent{Event: &matrix.Event{ID: "$short", Version: version}, HasSlot: true, RedactedBy: 2, Txn: TxnID{ID: "t"}}))
 	f.Add(packEventPlace(3, 77))
 	f.Add([]byte{streamEvent, 3, 0, 5, 1, 2})

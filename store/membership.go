@@ -19,11 +19,29 @@ type LocalMembership struct {
 	Left       Position // when the newest join ended; 0: never, or joined now
 	Forgotten  bool     // the user wants to see nothing of the room any more
 	// Stripped is the JSON array of stripped state that came with an invite or
-	// that a knock was answered with, for rooms that we are not in; once that ended,
-	// of the one member event that ended it, in the form for clients.
+	// that a knock was answered with, for rooms that we are not in.
 	Stripped []byte
-	// Version is the room's version, said where Stripped is; else empty.
+	// PDU is the member event that says so, and Version its room's, where Event is
+	// none since we are not in the room; see Own. Else both are empty.
+	PDU     []byte
 	Version string
+}
+
+// Own returns the user's member event of a room that we are not in, as it came from
+// there; nil where the room has it, or nobody has told.
+func (m LocalMembership) Own() (*matrix.Event, error) {
+	if m.PDU == nil {
+		return nil, nil
+	}
+	v, ok := matrix.VersionByID(m.Version)
+	if !ok {
+		return nil, fmt.Errorf("membership in room %d: version %q: %w", m.Room, m.Version, ErrDamaged)
+	}
+	ev, err := matrix.Parse(v, m.PDU)
+	if err != nil {
+		return nil, fmt.Errorf("membership in room %d: %w: %w", m.Room, ErrDamaged, err)
+	}
+	return ev, nil
 }
 
 // PutLocalMembership stores what m.Room is to user from now on, in the
@@ -155,17 +173,17 @@ func localMemberKey(room RoomNum, user UserNum) []byte {
 // The flags of a membership record.
 const (
 	membershipForgotten = 1 << iota // nothing
-	membershipVersion               // the room's version, before the stripped state
+	membershipOwn                   // the room's version and the PDU, before the stripped state
 )
 
 func packMembership(m LocalMembership) []byte {
-	v := make([]byte, 0, 48+len(m.Stripped))
+	v := make([]byte, 0, 48+len(m.Stripped)+len(m.PDU))
 	var flags byte
 	if m.Forgotten {
 		flags |= membershipForgotten
 	}
-	if m.Version != "" {
-		flags |= membershipVersion
+	if m.PDU != nil {
+		flags |= membershipOwn
 	}
 	v = append(v, flags)
 	v = appendString(v, string(m.Membership))
@@ -173,8 +191,8 @@ func packMembership(m LocalMembership) []byte {
 	v = binary.AppendUvarint(v, uint64(m.Position))
 	v = binary.AppendUvarint(v, uint64(m.Joined))
 	v = binary.AppendUvarint(v, uint64(m.Left))
-	if m.Version != "" {
-		v = appendString(v, m.Version)
+	if m.PDU != nil {
+		v = appendString(appendString(v, m.Version), string(m.PDU))
 	}
 	return append(v, m.Stripped...)
 }
@@ -189,8 +207,8 @@ func readMembership(room RoomNum, v []byte) (LocalMembership, error) {
 	m.Position = Position(r.uvarint())
 	m.Joined = Position(r.uvarint())
 	m.Left = Position(r.uvarint())
-	if flags&membershipVersion != 0 {
-		m.Version = r.string()
+	if flags&membershipOwn != 0 {
+		m.Version, m.PDU = r.string(), []byte(r.string())
 	}
 	if r.err != nil {
 		return LocalMembership{}, fmt.Errorf("membership in room %d: %w", room, r.err)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/ed25519"
 	"context"
 	"errors"
 	"testing"
@@ -77,6 +78,15 @@ func TestForgetRoom(t *testing.T) {
 func TestStrippedState(t *testing.T) {
 	s := openTest(t)
 	const stripped = `[{"type":"m.room.name","state_key":"","content":{"name":"Kitchen"},"sender":"@x:y"}]`
+	version, _ := matrix.VersionByID("9")
+	key := string(alice)
+	invite, err := matrix.Draft{
+		Room: "!elsewhere:other.test", Sender: "@x:other.test", Type: memberType, StateKey: &key,
+		Content: []byte(`{"membership":"invite"}`),
+	}.Build(version, matrix.Placing{Depth: 1}, "other.test", matrix.SigningKey{ID: "ed25519:1", Private: make(ed25519.PrivateKey, ed25519.PrivateKeySize)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	update(t, s, func(tx *Tx) error {
 		user, err := tx.PutUserNum(alice)
 		if err != nil {
@@ -86,11 +96,14 @@ func TestStrippedState(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return tx.PutLocalMembership(user, LocalMembership{Room: room, Membership: matrix.Invite, Stripped: []byte(stripped), Version: "9"})
+		return tx.PutLocalMembership(user, LocalMembership{
+			Room: room, Membership: matrix.Invite, Stripped: []byte(stripped), Version: "9", PDU: invite.JSON(),
+		})
 	})
 	view(t, s, func(tx *Tx) error {
 		return tx.LocalMemberships(tx.UserNum(alice), func(m LocalMembership) (bool, error) {
-			if string(m.Stripped) != stripped || m.Version != "9" || m.Membership != matrix.Invite {
+			own, err := m.Own()
+			if err != nil || own.ID != invite.ID || string(m.Stripped) != stripped || m.Membership != matrix.Invite {
 				t.Errorf("invite %+v", m)
 			}
 			return true, nil

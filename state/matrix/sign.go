@@ -153,10 +153,14 @@ func appendNew(names []ServerName, name ServerName) []ServerName {
 
 // appendSigned writes the document with a signature over d.out added.
 func (d *document) appendSigned(dst []byte, entity string, key SigningKey) []byte {
-	signature := encodeBase64(ed25519.Sign(key.Private, d.out))
+	return d.appendSignature(dst, entity, key.ID, encodeBase64(ed25519.Sign(key.Private, d.out)))
+}
+
+// appendSignature writes the document with a signature added.
+func (d *document) appendSignature(dst []byte, entity, keyID, signature string) []byte {
 	return d.appendWith(dst, root, "signatures", func(dst []byte, signatures int32) []byte {
 		return d.appendWith(dst, signatures, entity, func(dst []byte, keys int32) []byte {
-			return d.appendWith(dst, keys, key.ID, func(dst []byte, _ int32) []byte {
+			return d.appendWith(dst, keys, keyID, func(dst []byte, _ int32) []byte {
 				return appendQuoted(dst, signature)
 			})
 		})
