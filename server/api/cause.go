@@ -98,5 +98,9 @@ func (e *Error) expected() bool {
 	case ErrNotYetUploaded.Code, ErrBadStatus.Code, ErrConnectionFailed.Code, ErrConnectionTimeout.Code:
 		return true
 	}
-	return e.Status == http.StatusServiceUnavailable
+	switch e.Status {
+	case http.StatusServiceUnavailable, http.StatusBadGateway: // of another server, and told as that
+		return true
+	}
+	return false
 }

@@ -1,0 +1,54 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"hearth/server/api"
+	"hearth/server/remote"
+)
+
+// remoteError returns what a user is told when another server was asked and the
+// asking failed. A refusal that concerns the user keeps its code; any other fault of
+// the other server is 502 M_UNKNOWN, and one that gave no answer in time 504. Errors
+// that no other server had a part in are returned as they are.
+func remoteError(err error) error {
+	var answer *remote.Error
+	switch {
+	case errors.As(err, &answer):
+		return refusedRemotely(answer)
+	case errors.Is(err, remote.ErrBackingOff):
+		return api.ErrUnknown.WithStatus(http.StatusBadGateway).Because("The other server could not be reached lately: %v", err)
+	case errors.Is(err, remote.ErrUnreachable) && errors.Is(err, context.DeadlineExceeded):
+		return api.ErrUnknown.WithStatus(http.StatusGatewayTimeout).Because("The other server does not answer in time: %v", err)
+	case errors.Is(err, remote.ErrUnreachable):
+		return api.ErrUnknown.WithStatus(http.StatusBadGateway).Because("The other server cannot be reached: %v", err)
+	}
+	return err
+}
+
+// passedOn are the codes of another server's refusal that are meant for the user.
+var passedOn = []*api.Error{
+	api.ErrForbidden, api.ErrNotFound, api.ErrBadAlias, api.ErrInviteBlocked,
+	api.ErrIncompatibleRoomVersion, api.ErrUnsupportedRoomVersion,
+	api.ErrUnableToAuthoriseJoin, api.ErrUnableToGrantJoin,
+}
+
+// maxRemoteText bounds what of another server's sentence a user is shown, in bytes.
+const maxRemoteText = 500
+
+// refusedRemotely is the answer for a user whose request another server refused.
+func refusedRemotely(answer *remote.Error) error {
+	text := answer.Text
+	if len(text) > maxRemoteText {
+		text = text[:maxRemoteText]
+	}
+	for _, kind := range passedOn {
+		if kind.Code == answer.Code {
+			return kind.Because("%s says: %s", answer.Server, text)
+		}
+	}
+	return api.ErrUnknown.WithStatus(http.StatusBadGateway).Because(
+		"%s answered with status %d: %s", answer.Server, answer.Status, text)
+}
