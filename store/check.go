@@ -124,7 +124,7 @@ var keyKinds = map[bucketName]struct{ kinds, zero string }{
 	bucketState: {kinds: string([]byte{stateCitation, stateSlot, stateRecord, stateCounter})},
 	bucketRoom: {
 		kinds: string([]byte{
-			roomMember, roomReceipt, roomReceiptAt, roomRelation, roomThread, roomWords, roomRedaction, roomHistory, roomUnread, roomAlias, roomServer,
+			roomMember, roomReceipt, roomReceiptAt, roomRelation, roomThread, roomWords, roomRedaction, roomHistory, roomHistoryAt, roomUnread, roomAlias, roomServer,
 		}),
 		zero: string([]byte{aliasRoom, publishedRoom, purgedRoom}),
 	},

@@ -152,7 +152,7 @@ func TestCheckFindsDamage(t *testing.T) {
 			return tx.PutPendingRedaction(r.num, "$y", 9999)
 		}},
 		"history of no event": {"history", func(tx *Tx, r *testRoom) error {
-			return tx.PutHistory(r.num, 1, 9999)
+			return tx.PutHistory(r.num, Place{Position: 1, Num: 9999})
 		}},
 		"key of no kind": {"no known kind", func(tx *Tx, r *testRoom) error {
 			return tx.put(bucketRoom, keyOf(uint32(r.num), '?'), nil)

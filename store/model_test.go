@@ -221,15 +221,8 @@ func (h *modelHistory) aside(tx *Tx, r *testRoom, m *modelRoom, user matrix.User
 	if err := tx.PutEvent(r.num, num, NewEvent{Event: ev, Before: head.Current}); err != nil {
 		return err
 	}
-	place, err := tx.NextHistoryPlace(r.num)
-	if err != nil {
-		return err
-	}
 	m.history = append(m.history, num)
-	if place != HistoryPlace(len(m.history)) {
-		return fmt.Errorf("next place of history %d, want %d", place, len(m.history))
-	}
-	if err := tx.PutHistory(r.num, place, num); err != nil {
+	if err := tx.PutHistory(r.num, Place{head.First.Position(), -int64(len(m.history)), num}); err != nil {
 		return err
 	}
 	return h.learn(tx, r, m, num)
@@ -317,18 +310,24 @@ func (r *modelRoom) compareHistory(t *testing.T, tx *Tx, room RoomNum) {
 	t.Helper()
 	for from := range r.history {
 		var back, forth []EventNum
-		err := tx.HistoryBack(room, HistoryPlace(from+1), func(place HistoryPlace, num EventNum) (bool, error) {
-			if place != HistoryPlace(from+1+len(back)) {
-				t.Errorf("history place %d, want %d", place, from+1+len(back))
-			}
-			back = append(back, num)
+		begin, ok, err := tx.PlaceOf(room, r.history[from])
+		if !ok || err != nil || !begin.BackFilled() {
+			t.Errorf("place %v of event %d: %t, %v", begin, r.history[from], ok, err)
+		}
+		above := begin
+		above.Num++
+		err = tx.PastBack(room, above, func(_ Place, ev *StoredEvent) (bool, error) {
+			back = append(back, ev.Num)
 			return true, nil
 		})
 		if err != nil || !slices.Equal(back, r.history[from:]) {
 			t.Errorf("history back from %d: %d, want %d: %v", from, back, r.history[from:], err)
 		}
-		err = tx.History(room, HistoryPlace(from+1), func(_ HistoryPlace, num EventNum) (bool, error) {
-			forth = append(forth, num)
+		err = tx.Past(room, begin, func(place Place, ev *StoredEvent) (bool, error) {
+			if !place.BackFilled() {
+				return false, nil // the first of the timeline
+			}
+			forth = append(forth, ev.Num)
 			return true, nil
 		})
 		slices.Reverse(forth)

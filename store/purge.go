@@ -187,7 +187,7 @@ func (tx *Tx) purgeAliases(room RoomNum) (removed int, err error) {
 // purgeRecords removes what bucket room has of a room, but for the memberships.
 func (tx *Tx) purgeRecords(room RoomNum) (removed int, err error) {
 	for _, kind := range []byte{
-		roomReceipt, roomReceiptAt, roomRelation, roomThread, roomWords, roomRedaction, roomHistory, roomUnread,
+		roomReceipt, roomReceiptAt, roomRelation, roomThread, roomWords, roomRedaction, roomHistory, roomHistoryAt, roomUnread,
 	} {
 		removed, err = tx.deleteAll(bucketRoom, keyOf(uint32(room), kind), purgeKeys)
 		if removed > 0 || err != nil {

@@ -41,7 +41,7 @@ func (r *testRoom) fill(tb testing.TB, s *Store, messages int) {
 		_, err = tx.PutReceipt(r.num, Receipt{User: user, Type: ReceiptRead, Event: id, Num: h.Latest})
 		aside, asideErr := r.putAside(tx, h)
 		return errors.Join(err, asideErr,
-			tx.PutHistory(r.num, 1, aside),
+			tx.PutHistory(r.num, Place{Position: h.First.Position(), Num: aside}),
 			tx.PutUnread(user, r.num, Unread{Upto: h.Latest}),
 			tx.PutAccountData(user, AccountData{Room: r.num, Type: "m.tag", Content: []byte(`{}`)}),
 			tx.PutAccountData(user, AccountData{Room: r.num, Type: "m.fully_read", Content: []byte(`{}`)}),
@@ -50,7 +50,7 @@ func (r *testRoom) fill(tb testing.TB, s *Store, messages int) {
 	})
 }
 
-// putAside stores a rejected event.
+// putAside stores an event of another server's history.
 func (r *testRoom) putAside(tx *Tx, head Head) (EventNum, error) {
 	ev, err := r.build(tx, head, matrix.Draft{Sender: r.creator, Type: "m.bad", Content: []byte(`{}`)})
 	if err != nil {
@@ -60,7 +60,7 @@ func (r *testRoom) putAside(tx *Tx, head Head) (EventNum, error) {
 	if err != nil {
 		return 0, err
 	}
-	return num, tx.PutEvent(r.num, num, NewEvent{Event: ev, Before: head.Current, Rejected: true})
+	return num, tx.PutEvent(r.num, num, NewEvent{Event: ev, Before: head.Current})
 }
 
 // rest lists the keys that have to do with a room, but for what a purge leaves.

@@ -128,7 +128,8 @@ const (
 	roomThread    = 't' // newest reply's event number(8), 8 bytes of the root's ID hash -> root's ID (thread.go)
 	roomWords     = 'w' // number(8) of the last of some timeline events -> number of the first, filter of their words (word_block.go)
 	roomRedaction = 'd' // 16 bytes of the target's ID hash -> redaction's event number, where the target was not here yet
-	roomHistory   = 'h' // place(8) counted down from ^1 at our first event -> event number: back-filled history (history.go)
+	roomHistory   = 'h' // position(8) of the timeline event that it came before, height(8), event number(8) -> nothing: back-filled history (history.go)
+	roomHistoryAt = 'H' // event number(8) -> position(8), height(8) of the above
 	roomUnread    = 'n' // user(4) -> counts of unread events up to a position: a checkpoint
 	roomAlias     = 'a' // alias -> creator
 	roomServer    = 's' // server(4) -> how many of its users have joined, 1 or more; other servers than ours (room_server.go)

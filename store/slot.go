@@ -87,6 +87,21 @@ func (tx *Tx) Slots(room RoomNum, typ string, fn func(stateKey string, slot Slot
 	})
 }
 
+// MemberSlots calls fn for each user who ever was anything to a room, with the slot of
+// the membership, by user number, until fn returns false or an error. The slot may
+// hold nothing in a state.
+func (tx *Tx) MemberSlots(room RoomNum, fn func(UserNum, Slot) (bool, error)) error {
+	prefix := append(keyOf(uint32(room), stateSlot), byte(membersPart))
+	return tx.scan(bucketState, prefix, nil, func(key, v []byte) (bool, error) {
+		r := reader{b: v}
+		ordinal := r.uvarint()
+		if len(key) != 4 || r.err != nil || ordinal > maxOrdinal {
+			return false, fmt.Errorf("slots of members of room %d: %w", room, ErrDamaged)
+		}
+		return fn(UserNum(u32(key)), slotAt(membersPart, uint32(ordinal)))
+	})
+}
+
 // slot reads the slot under a key; the flag in the key says of which kind it is.
 func (tx *Tx) slot(key []byte) (Slot, bool) {
 	r := reader{b: tx.get(bucketState, key)}
