@@ -76,9 +76,10 @@ const (
 //	streamAccountData user, room (0: global), type
 //	streamReceipt     room, user
 //	streamToDevice    user, device ID
-//	streamDevices     user (its device list or cross-signing keys changed)
+//	streamDevices     user (its device list or cross-signing keys changed), link, device ID (device_list.go)
 //	streamMembership  user, room (a local user's own membership changed)
 //	streamProfile     user
+//	streamOutbox      server (something waits in its outbox)
 //
 // No reader depends on an entry of another kind than it knows.
 const (
@@ -89,6 +90,7 @@ const (
 	streamDevices     = 'd'
 	streamMembership  = 'm'
 	streamProfile     = 'p'
+	streamOutbox      = 'o'
 )
 
 // Bucket event: room(4) region(1), then what is below. The events of our
@@ -132,7 +134,7 @@ const (
 	roomHistoryAt = 'H' // event number(8) -> position(8), height(8) of the above
 	roomUnread    = 'n' // user(4) -> counts of unread events up to a position: a checkpoint
 	roomAlias     = 'a' // alias -> creator
-	roomServer    = 's' // server(4) -> how many of its users have joined, 1 or more; other servers than ours (room_server.go)
+	roomServer    = 's' // server(4) -> how many of its users have joined, 1 or more, and since which position the server is here; other servers than ours (room_server.go)
 )
 
 // Keys of bucket room that belong to no room stand under room number 0.
@@ -182,7 +184,20 @@ const (
 
 // Bucket remote: a kind byte, then
 const (
-	remoteRoom = 'r' // server(4) room(4) -> nothing: the rooms that a server is in, the mirror of roomServer
+	remoteBackoff   = 'b' // server name -> how long it has not answered, when it is tried again (backoff.go)
+	remoteHost      = 'h' // server name -> where it is (host.go)
+	remoteVerifyKey = 'k' // server name NUL key ID -> key, until when it counts; with an empty ID -> the server's newest answer (server_key.go)
+	remoteInbox     = 'i' // room(4) order(8) -> origin, when it came, PDU: events that wait for what they lack (inbox.go)
+	remoteJoin      = 'j' // room(4) -> a join at another server that is under way (join.go)
+	remoteTxn       = 't' // server name -> the last transactions of that server with their answers (server_txn.go)
+	remoteOutbox    = 'q' // server(4) position(8) -> JSON of an EDU that must arrive there (outbox.go)
+	remoteBehind    = 'c' // server(4) -> how far a server that has not got everything yet has come; server 0: who is not among these has got all up to there (destination.go)
+	remoteRoom      = 'r' // server(4) room(4) -> nothing: the rooms that a server is in, the mirror of roomServer
+
+	remoteDeviceList   = 'd' // user(4) -> flags, stream ID, when it was fetched: the device list of another server's user (remote_device.go)
+	remoteDevice       = 'e' // user(4) device ID -> name, JSON of its keys
+	remoteStaleDevices = 'D' // user(4) -> when to fetch it again, how often that failed: lists that missed a change
+	remoteMessages     = 'm' // server(4) -> ring of the newest messages to devices that came from it (ring.go)
 )
 
 // Bucket media: a kind byte, then. Files of our own server stand under no origin.
