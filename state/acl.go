@@ -60,17 +60,9 @@ func aclAllows(content jsontext.Value, server matrix.ServerName) bool {
 // aclHost returns a server name without its port and in lower case, and whether it
 // is the literal of an address. One of version 6 keeps its brackets.
 func aclHost(server matrix.ServerName) (host string, isIP bool) {
-	host = strings.ToLower(string(server))
-	if strings.HasPrefix(host, "[") {
-		if end := strings.IndexByte(host, ']'); end >= 0 {
-			return host[:end+1], true
-		}
-	}
-	if colon := strings.LastIndexByte(host, ':'); colon >= 0 {
-		host = host[:colon]
-	}
+	host = strings.ToLower(server.Host())
 	_, err := netip.ParseAddr(host)
-	return host, err == nil
+	return host, err == nil || strings.HasPrefix(host, "[")
 }
 
 // aclMatches says whether one of a list of patterns is that of a host.
