@@ -73,6 +73,7 @@ var checks = []func(*checker) error{
 	checkCrossSigning,
 	checkBackups,
 	checkToDevice,
+	checkRemoteDevices,
 	checkAccountData,
 	checkReceipts,
 	checkUnread,

@@ -130,26 +130,4 @@ func checkProfiles(c *checker) error {
 	})
 }
 
-// checkDeviceLists holds the index of changed device lists to the newest change
-// of each.
-func checkDeviceLists(c *checker) error {
-	err := c.eachOf(bucketUser, userDevicesLatest, func(num uint32, _, value []byte) {
-		if len(value) != 8 {
-			c.faultf("device list of user %d: position of %d bytes", num, len(value))
-			return
-		}
-		if v := c.get(bucketUser, append(keyOf(0, userDevicesAt), value...)); len(v) != 4 || u32(v) != num {
-			c.faultf("device list of user %d: its change at %d is not in the index", num, u64(value))
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return c.each(bucketUser, keyOf(0, userDevicesAt), func(rest, value []byte) {
-		if len(value) != 4 || string(c.get(bucketUser, keyOf(u32(value), userDevicesLatest))) != string(rest) {
-			c.faultf("index of device lists: entry %x leads nowhere", rest)
-		}
-	})
-}
-
 func isJSON(b []byte) bool { return jsontext.Value(b).IsValid() }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -77,7 +79,7 @@ func (tx *Tx) PutCrossSigningKeys(user UserNum, keys map[Usage]CrossSigningKey) 
 			return fmt.Errorf("%s key of user %d: %w", usage, user, err)
 		}
 	}
-	return tx.deviceListChanged(user)
+	return tx.crossSigningChanged(user)
 }
 
 // A KeySignature is a signature that a user made with one of the own keys about
@@ -94,7 +96,8 @@ type KeySignature struct {
 // other users' keys for the user alone. Signatures that are there already
 // change nothing.
 func (tx *Tx) PutKeySignatures(signer UserNum, signatures []KeySignature) error {
-	own := false
+	devices := make(map[matrix.DeviceID]bool) // of the signer, that were signed
+	crossSigning := false                     // whether the signer's own master key was
 	var others []UserNum
 	for _, s := range signatures {
 		key := append(signaturePrefix(signer, s.Target, s.Key), s.KeyID...)
@@ -104,10 +107,15 @@ func (tx *Tx) PutKeySignatures(signer UserNum, signatures []KeySignature) error 
 		if err := tx.put(bucketUser, key, []byte(s.Signature)); err != nil {
 			return fmt.Errorf("signature of user %d: %w", signer, err)
 		}
-		if s.Target == signer {
-			own = true
-		} else {
+		switch _, err := tx.Device(signer, matrix.DeviceID(s.Key)); {
+		case ignoreNotFound(err) != nil:
+			return err
+		case s.Target != signer:
 			others = append(others, s.Target)
+		case err == nil:
+			devices[matrix.DeviceID(s.Key)] = true
+		default:
+			crossSigning = true
 		}
 	}
 	for _, target := range others {
@@ -115,8 +123,13 @@ func (tx *Tx) PutKeySignatures(signer UserNum, signatures []KeySignature) error 
 			return err
 		}
 	}
-	if own {
-		return tx.deviceListChanged(signer)
+	for _, device := range slices.Sorted(maps.Keys(devices)) {
+		if err := tx.deviceChanged(signer, device); err != nil {
+			return err
+		}
+	}
+	if crossSigning {
+		return tx.crossSigningChanged(signer)
 	}
 	return nil
 }

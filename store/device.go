@@ -70,7 +70,7 @@ func (tx *Tx) PutDevice(user UserNum, d Device) error {
 	if oldErr == nil && old.Name == d.Name {
 		return nil
 	}
-	return tx.deviceListChanged(user)
+	return tx.deviceChanged(user, d.ID)
 }
 
 // DeleteDevice removes a device with its tokens, keys, to-device messages,
@@ -83,7 +83,7 @@ func (tx *Tx) DeleteDevice(user UserNum, id matrix.DeviceID) error {
 	if err := tx.deleteDevice(user, id); err != nil {
 		return fmt.Errorf("delete device %s of user %d: %w", id, user, err)
 	}
-	return tx.deviceListChanged(user)
+	return tx.deviceChanged(user, id)
 }
 
 // DeleteDevices removes all devices of a user but the one called keep ("":
@@ -96,15 +96,15 @@ func (tx *Tx) DeleteDevices(user UserNum, keep matrix.DeviceID) error {
 		}
 		return true, nil
 	})
-	if err != nil || len(ids) == 0 {
+	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		if err := tx.deleteDevice(user, id); err != nil {
-			return fmt.Errorf("delete device %s of user %d: %w", id, user, err)
+		if err := tx.DeleteDevice(user, id); err != nil {
+			return err
 		}
 	}
-	return tx.deviceListChanged(user)
+	return nil
 }
 
 // LogOut removes all devices of a user but the one called keep, and the login

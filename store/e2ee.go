@@ -40,7 +40,7 @@ func (tx *Tx) PutDeviceKeys(user UserNum, device matrix.DeviceID, keys jsontext.
 	if err := tx.put(bucketUser, deviceKeysKey(user, device), bytes.Clone(keys)); err != nil {
 		return fmt.Errorf("keys of device %s of user %d: %w", device, user, err)
 	}
-	return tx.deviceListChanged(user)
+	return tx.deviceChanged(user, device)
 }
 
 // checkDeviceKeys holds the identity keys to the devices that they belong to.

@@ -26,8 +26,15 @@ type Change struct {
 	Kind     byte
 	Room     RoomNum
 	User     UserNum
+	Server   ServerNum
 	Event    EventNum
+	Relay    bool   // of an event: see [StoredEvent]
 	Name     string // account data type or device ID
+
+	// Of a device list: the place of the change of a device before it, 0 for none, and
+	// whether it is the cross-signing keys that changed; see device_list.go.
+	Previous     Position
+	CrossSigning bool
 }
 
 // nextPosition takes the next place in the stream.
@@ -47,10 +54,17 @@ func (tx *Tx) appendChange(c Change) (Position, error) {
 	if err != nil {
 		return 0, err
 	}
-	v := make([]byte, 0, 24+len(c.Name))
+	v := make([]byte, 0, 32+len(c.Name))
 	v = append(v, c.Kind)
-	v = binary.AppendUvarint(v, uint64(c.Room))
+	about := uint64(c.Room)
+	if c.Kind == streamOutbox {
+		about = uint64(c.Server)
+	}
+	v = binary.AppendUvarint(v, about)
 	v = binary.AppendUvarint(v, uint64(c.User))
+	if c.Kind == streamDevices {
+		v = binary.AppendUvarint(v, uint64(c.Previous)<<1|bit(1, c.CrossSigning))
+	}
 	v = append(v, c.Name...)
 	return pos, tx.put(bucketStream, appendU64(nil, uint64(pos)), v)
 }
@@ -89,13 +103,21 @@ func readChange(key, value []byte) (Change, error) {
 	}
 	r := reader{b: value}
 	c := Change{Position: Position(u64(key)), Kind: r.byte()}
-	c.Room = RoomNum(r.uvarint())
+	if c.Kind == streamOutbox {
+		c.Server = ServerNum(r.uvarint())
+	} else {
+		c.Room = RoomNum(r.uvarint())
+	}
 	if c.Kind == streamEvent {
-		_ = r.uvarint() // the flags of the event's record
+		c.Relay = r.uvarint()&eventRelay != 0
 		c.User = UserNum(r.uvarint())
 		c.Event = timelineNum(c.Position)
 	} else {
 		c.User = UserNum(r.uvarint())
+		if c.Kind == streamDevices && len(r.b) > 0 { // format 3 ends here
+			link := r.uvarint()
+			c.Previous, c.CrossSigning = Position(link>>1), link&1 != 0
+		}
 		c.Name = string(r.b)
 	}
 	if r.err != nil {
