@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hearth/state/matrix"
@@ -69,7 +70,18 @@ const (
 //
 // Spec: SS Checks performed on receipt of a PDU, steps 4 to 6.
 func (r *Rooms) Accept(ctx context.Context, ev *matrix.Event) (Verdict, error) {
-	verdicts, err := r.AcceptAll(ctx, []*matrix.Event{ev})
+	return r.acceptOne(ctx, ev, reception{})
+}
+
+// A reception is what holds for an event that is taken in beyond what it says itself.
+type reception struct {
+	relay    matrix.EventID // this one is ours to send on, whoever its sender is
+	declined matrix.EventID // the policy server of its room does not sign this one
+	txn      store.TxnID    // the request of a local user that the event came by; with no other one
+}
+
+func (r *Rooms) acceptOne(ctx context.Context, ev *matrix.Event, how reception) (Verdict, error) {
+	verdicts, err := r.acceptAll(ctx, []*matrix.Event{ev}, how)
 	if err != nil {
 		return 0, err
 	}
@@ -79,12 +91,22 @@ func (r *Rooms) Accept(ctx context.Context, ev *matrix.Event) (Verdict, error) {
 // AcceptAll is Accept for events in an order in which each comes behind what it
 // stands on and cites. Neighbours of one room share writes, up to 64 of them; in
 // between others may write. It ends at the first error and returns
-// the verdicts on the events before, as many as are taken.
+// the verdicts on the events before, as many as are taken. Where the room uses a
+// policy server and an event lacks its signature, that is asked for meanwhile.
 func (r *Rooms) AcceptAll(ctx context.Context, events []*matrix.Event) ([]Verdict, error) {
+	return r.acceptAll(ctx, events, reception{})
+}
+
+func (r *Rooms) acceptAll(ctx context.Context, events []*matrix.Event, how reception) ([]Verdict, error) {
 	verdicts := make([]Verdict, 0, len(events))
 	for len(verdicts) < len(events) {
-		some, err := r.acceptSome(ctx, events[len(verdicts):])
+		some, err := r.acceptSome(ctx, events[len(verdicts):], how)
 		verdicts = append(verdicts, some...)
+		if ev, declined, ok := r.review(ctx, err); ok {
+			events = slices.Clone(events)
+			events[len(verdicts)], how.declined = ev, declined
+			continue
+		}
 		if err != nil {
 			return verdicts, err
 		}
@@ -95,7 +117,7 @@ func (r *Rooms) AcceptAll(ctx context.Context, events []*matrix.Event) ([]Verdic
 // acceptSome takes the first events of a list, which are of one room, in one
 // write, and no further ones. An event whose forks are too tangled for that is
 // resolved outside of any write.
-func (r *Rooms) acceptSome(ctx context.Context, events []*matrix.Event) (verdicts []Verdict, err error) {
+func (r *Rooms) acceptSome(ctx context.Context, events []*matrix.Event, how reception) (verdicts []Verdict, err error) {
 	defer r.locks.own(events[0].Room)()
 	var failed error // why the events end with those that have a verdict; or nil
 	err = r.store.Update(ctx, func(tx *store.Tx) error {
@@ -105,7 +127,7 @@ func (r *Rooms) acceptSome(ctx context.Context, events []*matrix.Event) (verdict
 			if len(verdicts) > 0 && (tx.Full() || time.Since(began) > maxHold || ev.Room != events[0].Room) {
 				return nil
 			}
-			a := acceptance{rooms: r, ctx: ctx, ev: ev, tx: tx, cache: cache}
+			a := acceptance{rooms: r, ctx: ctx, ev: ev, how: how, tx: tx, cache: cache}
 			verdict, err := a.run()
 			if err != nil {
 				failed = fmt.Errorf("accept %s: %w", ev.ID, err)
@@ -121,7 +143,7 @@ func (r *Rooms) acceptSome(ctx context.Context, events []*matrix.Event) (verdict
 	tangled := errors.Is(failed, ErrTangled)
 	switch {
 	case tangled && len(verdicts) == 0:
-		return r.acceptAlone(ctx, events[0], nil)
+		return r.acceptAlone(ctx, events[0], how, nil)
 	case err != nil:
 		return nil, err // nothing of the write is kept
 	case tangled:
@@ -133,8 +155,8 @@ func (r *Rooms) acceptSome(ctx context.Context, events []*matrix.Event) (verdict
 // acceptAlone takes an event whose resolution the writer should not wait for, with
 // the state before it where another server gave that. The caller holds the room's
 // lock.
-func (r *Rooms) acceptAlone(ctx context.Context, ev *matrix.Event, given *givenState) ([]Verdict, error) {
-	a := acceptance{rooms: r, ctx: ctx, ev: ev, given: given, cache: new(eventCache)}
+func (r *Rooms) acceptAlone(ctx context.Context, ev *matrix.Event, how reception, given *givenState) ([]Verdict, error) {
+	a := acceptance{rooms: r, ctx: ctx, ev: ev, how: how, given: given, cache: new(eventCache)}
 	verdict, err := a.run()
 	if err != nil {
 		return nil, fmt.Errorf("accept %s: %w", ev.ID, err)

@@ -15,6 +15,7 @@ type acceptance struct {
 	rooms *Rooms
 	ctx   context.Context
 	ev    *matrix.Event
+	how   reception
 
 	// tx is the write in which all of it happens, within brief bounds. If nil,
 	// reading and resolving happen in Views of their own, within wide ones, and
@@ -82,6 +83,11 @@ func (a *acceptance) run() (Verdict, error) {
 		}
 		if verdict, err = a.judge(before, current); err != nil {
 			return 0, err
+		}
+		if verdict == Accepted {
+			if verdict, err = a.recommended(current); err != nil {
+				return 0, err
+			}
 		}
 	}
 	if verdict == Rejected && a.outlier.Outlier && !a.outlier.Rejected {
@@ -249,7 +255,7 @@ func (a *acceptance) put(tx *store.Tx, entry store.NewEvent) (num store.EventNum
 func (a *acceptance) take(before store.SnapshotID) (Verdict, error) {
 	if a.linear {
 		return Accepted, a.write(func(rm *room) error {
-			_, err := rm.append(a.ev, before, store.TxnID{})
+			_, err := rm.append(a.ev, before, a.how.txn)
 			return err
 		})
 	}
@@ -301,7 +307,7 @@ func (a *acceptance) base(before store.SnapshotID) (base store.SnapshotID, err e
 func (a *acceptance) write(fn func(*room) error) error {
 	return a.update(func(tx *store.Tx) error {
 		a.writing = true
-		rm := &room{rooms: a.rooms, tx: tx, num: a.num, id: a.ev.Room, head: a.head}
+		rm := &room{rooms: a.rooms, tx: tx, num: a.num, id: a.ev.Room, head: a.head, how: a.how}
 		rm.head.Extremities = slices.Clone(a.head.Extremities)
 		if err := fn(rm); err != nil {
 			return err

@@ -11,6 +11,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"golang.org/x/sync/errgroup"
+
 	"hearth/state/auth"
 	"hearth/state/matrix"
 	"hearth/store"
@@ -50,7 +52,8 @@ type InitialEvent struct {
 }
 
 // Create makes a room with all events that the request implies, in one write
-// and in the order that the specification fixes: none of them or all.
+// and in the order that the specification fixes: none of them or all. Users of other
+// servers are invited behind that, as far as their servers take it.
 func (r *Rooms) Create(ctx context.Context, c Creation) (matrix.RoomID, error) {
 	if c.Version == "" {
 		c.Version = r.defaultVersion
@@ -60,7 +63,7 @@ func (r *Rooms) Create(ctx context.Context, c Creation) (matrix.RoomID, error) {
 		return "", refuse(ErrUnsupportedVersion, "There is no room version %q here", c.Version)
 	}
 	for _, user := range c.Invite {
-		if err := r.checkInvitee(user); err != nil {
+		if err := r.reaches(user); err != nil {
 			return "", err
 		}
 	}
@@ -76,7 +79,37 @@ func (r *Rooms) Create(ctx context.Context, c Creation) (matrix.RoomID, error) {
 		}
 		return rm.close()
 	})
-	return id, err
+	if err != nil {
+		return "", err
+	}
+	r.inviteElsewhere(ctx, id, c)
+	return id, nil
+}
+
+// maxInvitesAtOnce is how many other servers are asked at a time for the invites of a
+// room that has begun: some do not answer for long.
+const maxInvitesAtOnce = 8
+
+// inviteElsewhere invites the users of other servers to a room that has begun. Who
+// cannot be invited is not: the room stands, and the creator sees who is in it.
+func (r *Rooms) inviteElsewhere(ctx context.Context, id matrix.RoomID, c Creation) {
+	var group errgroup.Group
+	group.SetLimit(maxInvitesAtOnce)
+	for i, user := range c.Invite {
+		if r.isLocal(user) || slices.Contains(c.Invite[:i], user) {
+			continue
+		}
+		group.Go(func() error {
+			_, err := r.ChangeMembership(ctx, MembershipChange{
+				Room: id, Sender: c.Creator, Target: user, Membership: matrix.Invite, Direct: c.Direct,
+			})
+			if err != nil {
+				r.log.Info("a user of another server cannot be invited to a new room", "room", id, "user", user, "err", err)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // nothing fails
 }
 
 // begin makes the room and its m.room.create event.
@@ -288,7 +321,7 @@ func topicContent(topic string) jsontext.Value {
 
 func (rm *room) addInvites(c Creation) error {
 	for i, user := range c.Invite {
-		if user == c.Creator || slices.Contains(c.Invite[:i], user) {
+		if user == c.Creator || !rm.rooms.isLocal(user) || slices.Contains(c.Invite[:i], user) {
 			continue
 		}
 		content := memberContent{Membership: matrix.Invite, Direct: c.Direct}

@@ -16,6 +16,21 @@ const maxPrevEvents = 20
 // extremities, is held to the auth rules by the current state, and becomes
 // the only extremity. txn names the request that it came by, if one did.
 func (rm *room) add(draft matrix.Draft, txn store.TxnID) (*store.StoredEvent, error) {
+	ev, err := rm.build(draft)
+	if err != nil {
+		return nil, err
+	}
+	if rm.asks {
+		if err := rm.propose(ev, txn); err != nil {
+			return nil, err
+		}
+	}
+	rm.how.relay = ev.ID
+	return rm.append(ev, rm.head.Current, txn)
+}
+
+// build drafts an event at the room's end and holds it to the auth rules.
+func (rm *room) build(draft matrix.Draft) (*matrix.Event, error) {
 	if draft.OriginServerTS == 0 {
 		draft.OriginServerTS = rm.rooms.now().UnixMilli()
 	}
@@ -31,7 +46,7 @@ func (rm *room) add(draft matrix.Draft, txn store.TxnID) (*store.StoredEvent, er
 	if err := auth.Check(ev, rm.auth); err != nil {
 		return nil, fmt.Errorf("draft %s in %s: %w", draft.Type, rm.id, err)
 	}
-	return rm.append(ev, rm.head.Current, txn)
+	return ev, nil
 }
 
 // place finds what a draft stands on: the newest events, and the state events
@@ -150,7 +165,7 @@ func (rm *room) fork(ev *matrix.Event, before, base store.SnapshotID, changes []
 	if err != nil {
 		return fmt.Errorf("state after %s: %w", ev.ID, err)
 	}
-	if err := rm.insert(ev, num, before, current, store.TxnID{}); err != nil {
+	if err := rm.insert(ev, num, before, current, rm.how.txn); err != nil {
 		return err
 	}
 	rm.head.Depth = ev.Depth
@@ -170,6 +185,7 @@ func (rm *room) fork(ev *matrix.Event, before, base store.SnapshotID, changes []
 // relations. The extremities are the caller's to move.
 func (rm *room) insert(ev *matrix.Event, num store.EventNum, before, current store.SnapshotID, txn store.TxnID) error {
 	entry := store.NewEvent{Event: ev, Before: before, After: current, Txn: txn}
+	entry.Relay = rm.how.relay == ev.ID && !rm.rooms.isLocal(ev.Sender)
 	if ev.IsState() {
 		var err error
 		if entry.Slot, err = rm.tx.PutSlot(rm.num, ev.Type, *ev.StateKey); err != nil {
@@ -219,7 +235,8 @@ func (rm *room) settle(from, to store.SnapshotID) error {
 }
 
 // count adds n to the number of members of an event's kind. It returns the server
-// whose user is a joined member by the event, "" when none is.
+// whose user is a joined member by the event, "" when none is. The server of any
+// member gets a number: what becomes of its user is told to it.
 func (rm *room) count(num store.EventNum, n int64) (matrix.ServerName, error) {
 	if num == 0 {
 		return "", nil
@@ -231,6 +248,11 @@ func (rm *room) count(num store.EventNum, n int64) (matrix.ServerName, error) {
 	member, err := ev.Member()
 	if err != nil {
 		return "", nil // no membership, nothing to count
+	}
+	if user, err := matrix.ParseUserID(*ev.StateKey); err == nil && !rm.rooms.isLocal(user) {
+		if _, err := rm.tx.PutServerNum(user.Server()); err != nil {
+			return "", err
+		}
 	}
 	switch member.Membership {
 	case matrix.Join:

@@ -30,27 +30,32 @@ type Join struct {
 // ErrUnableToGrantJoin. Spec: CS Joining rooms, Restricted rooms, Third-party
 // invites.
 func (r *Rooms) Join(ctx context.Context, j Join) error {
-	return r.change(ctx, j.Room, func(rm *room) error {
-		was, err := rm.membership(j.User)
-		if err != nil || was == matrix.Join {
+	if j.ThirdPartyInvite != nil {
+		_, err := r.produce(ctx, j.Room, func(rm *room) (matrix.EventID, error) {
+			if was, err := rm.membership(j.User); err != nil || was == matrix.Join {
+				return "", err
+			}
+			return rm.redeem(j.User, j.ThirdPartyInvite)
+		})
+		if err != nil {
 			return err
 		}
-		if j.ThirdPartyInvite != nil {
-			if err := rm.redeem(j.User, j.ThirdPartyInvite); err != nil {
-				return err
-			}
-			was = matrix.Invite
+	}
+	_, err := r.produce(ctx, j.Room, func(rm *room) (matrix.EventID, error) {
+		was, err := rm.membership(j.User)
+		if err != nil || was == matrix.Join {
+			return "", err
 		}
 		content := memberContent{Membership: matrix.Join, Reason: j.Reason}
 		content.extend(j.Extra)
 		if was != matrix.Invite && was != matrix.Ban { // a ban is the auth rules' to tell
 			if content.AuthorisedVia, err = rm.vouch(j.User); err != nil {
-				return err
+				return "", err
 			}
 		}
-		_, err = rm.addMember(j.User, j.User, content)
-		return err
+		return rm.addMember(j.User, j.User, content)
 	})
+	return err
 }
 
 // vouch finds the member who authorises a join to a restricted room. It is

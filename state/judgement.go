@@ -17,9 +17,12 @@ func (a *acceptance) look() (verdict Verdict, err error) {
 		if err != nil {
 			return err
 		}
-		if known {
+		if !known && a.how.txn.ID != "" { // the request has come a second time meanwhile
+			_, known, err = tx.TxnEvent(a.num, a.how.txn)
+		}
+		if known || err != nil {
 			verdict = Known
-			return nil
+			return err
 		}
 		cited, lacking, err := a.cited(tx)
 		if err != nil {

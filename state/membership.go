@@ -61,48 +61,35 @@ func (c MembershipChange) kick() bool {
 // there or not banned is ErrForbidden. A change to what is already so returns
 // the event that made it so. Joins are [Rooms.Join]'s.
 func (r *Rooms) ChangeMembership(ctx context.Context, c MembershipChange) (matrix.EventID, error) {
-	if c.Membership == matrix.Invite {
-		if err := r.checkInvitee(c.Target); err != nil {
-			return "", err
-		}
-	}
-	change := r.changeAsMember
+	produce := r.produceAsMember
 	if c.Membership == matrix.Knock {
-		change = r.change
+		produce = r.produce
 	}
-	var id matrix.EventID
-	err := change(ctx, c.Room, func(rm *room) error {
+	return produce(ctx, c.Room, func(rm *room) (matrix.EventID, error) {
 		known, done, err := rm.standing(c)
 		if err != nil || done {
-			id = known
-			return err
+			return known, err
 		}
-		content := memberContent{Membership: c.Membership, Reason: c.Reason, Direct: c.Direct}
-		ev, err := rm.addMember(c.Sender, c.Target, content)
-		if err == nil {
-			id = ev.ID
-		}
-		return err
+		return rm.addMember(c.Sender, c.Target, memberContent{Membership: c.Membership, Reason: c.Reason, Direct: c.Direct})
 	})
-	return id, err
 }
 
 // Unban lifts a ban; who was not banned is ErrForbidden.
 func (r *Rooms) Unban(ctx context.Context, id matrix.RoomID, sender, target matrix.UserID, reason string) error {
-	return r.changeAsMember(ctx, id, func(rm *room) error {
+	_, err := r.produceAsMember(ctx, id, func(rm *room) (matrix.EventID, error) {
 		if err := rm.requireMember(sender); err != nil {
-			return err
+			return "", err
 		}
 		was, err := rm.membership(target)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if was != matrix.Ban {
-			return refuse(ErrForbidden, "%s is not banned from this room", target)
+			return "", refuse(ErrForbidden, "%s is not banned from this room", target)
 		}
-		_, err = rm.addMember(sender, target, memberContent{Membership: matrix.Leave, Reason: reason})
-		return err
+		return rm.addMember(sender, target, memberContent{Membership: matrix.Leave, Reason: reason})
 	})
+	return err
 }
 
 // requireMember refuses who is not in the room, before anything that he asks for
@@ -144,9 +131,27 @@ func (rm *room) standing(c MembershipChange) (matrix.EventID, bool, error) {
 	return "", false, nil
 }
 
-// checkInvitee refuses invites that cannot reach anybody.
-func (r *Rooms) checkInvitee(user matrix.UserID) error {
-	if !r.isLocal(user) {
+// checkInvitee refuses an invite to a user who cannot be reached, or wants none.
+func (rm *room) checkInvitee(user matrix.UserID) error {
+	if rm.rooms.isLocal(user) {
+		return rm.checkBlocking(user)
+	}
+	if err := rm.rooms.reaches(user); err != nil {
+		return err
+	}
+	create, err := rm.auth("m.room.create", "")
+	if create == nil || err != nil {
+		return err
+	}
+	if content, err := create.CreateContent(); err == nil && !content.Federate {
+		return refuse(ErrForbidden, "This room is not open to users of other servers, such as %s", user)
+	}
+	return nil
+}
+
+// reaches refuses a user of another server where that cannot be asked.
+func (r *Rooms) reaches(user matrix.UserID) error {
+	if !r.isLocal(user) && r.outside.Invite == nil {
 		return refuse(ErrForbidden, "%s is on another server, and this server does not federate", user)
 	}
 	return nil
@@ -179,11 +184,12 @@ func BlocksInvites(tx *store.Tx, user store.UserNum) (bool, error) {
 	return json.Unmarshal(data.Content, &config) == nil && string(config.Action) == `"block"`, nil
 }
 
-// addMember adds a member event, unless it is an invite to a user who wants none.
-func (rm *room) addMember(sender, target matrix.UserID, content memberContent) (*store.StoredEvent, error) {
+// addMember adds a member event, unless it is an invite to a user who cannot be
+// reached or wants none.
+func (rm *room) addMember(sender, target matrix.UserID, content memberContent) (matrix.EventID, error) {
 	if content.Membership == matrix.Invite {
-		if err := rm.checkBlocking(target); err != nil {
-			return nil, err
+		if err := rm.checkInvitee(target); err != nil {
+			return "", err
 		}
 	}
 	return rm.writeMember(sender, target, content)
@@ -191,18 +197,22 @@ func (rm *room) addMember(sender, target matrix.UserID, content memberContent) (
 
 // writeMember adds a member event; joins, knocks and invites carry the target's
 // profile where it is known here.
-func (rm *room) writeMember(sender, target matrix.UserID, content memberContent) (*store.StoredEvent, error) {
+func (rm *room) writeMember(sender, target matrix.UserID, content memberContent) (matrix.EventID, error) {
 	switch content.Membership {
 	case matrix.Join, matrix.Invite, matrix.Knock:
 		if rm.rooms.isLocal(target) {
 			profile, err := rm.profile(target)
 			if err != nil {
-				return nil, err
+				return "", err
 			}
 			content.DisplayName, content.AvatarURL = profile.DisplayName, profile.AvatarURL
 		}
 	}
 	key := string(target)
 	draft := matrix.Draft{Sender: sender, Type: "m.room.member", StateKey: &key, Content: encode(content)}
-	return rm.add(draft, store.TxnID{})
+	ev, err := rm.add(draft, store.TxnID{})
+	if err != nil {
+		return "", err
+	}
+	return ev.ID, nil
 }

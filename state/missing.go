@@ -79,10 +79,14 @@ const (
 // Spec: SS Checks performed on receipt of a PDU; Backfilling and retrieving missing
 // events; Retrieving events.
 func (r *Rooms) AcceptFrom(ctx context.Context, events []*matrix.Event, from Source) ([]Verdict, error) {
-	g := &gathering{rooms: r, from: from, asked: make(map[matrix.EventID]bool), left: maxFetched, rounds: maxRounds}
+	return r.acceptFrom(ctx, events, from, reception{})
+}
+
+func (r *Rooms) acceptFrom(ctx context.Context, events []*matrix.Event, from Source, how reception) ([]Verdict, error) {
+	g := &gathering{rooms: r, from: from, how: how, asked: make(map[matrix.EventID]bool), left: maxFetched, rounds: maxRounds}
 	var verdicts []Verdict
 	for len(verdicts) < len(events) {
-		some, err := r.AcceptAll(ctx, events[len(verdicts):])
+		some, err := r.acceptAll(ctx, events[len(verdicts):], how)
 		verdicts = append(verdicts, some...)
 		if err == nil {
 			break
@@ -101,6 +105,7 @@ func (r *Rooms) AcceptFrom(ctx context.Context, events []*matrix.Event, from Sou
 type gathering struct {
 	rooms  *Rooms
 	from   Source
+	how    reception
 	asked  map[matrix.EventID]bool // by ID
 	left   int                     // how many events may still be asked for so
 	rounds int                     // and by how many requests
@@ -280,7 +285,7 @@ func ancestors(ev *matrix.Event, pool map[matrix.EventID]*matrix.Event) (list []
 // left, with the state before it. why is how it failed already, or nil.
 func (g *gathering) take(ctx context.Context, ev *matrix.Event, why error, states *int) (verdict Verdict, err error) {
 	if why == nil {
-		if verdict, why = g.rooms.Accept(ctx, ev); why == nil || !resolvable(why) {
+		if verdict, why = g.rooms.acceptOne(ctx, ev, g.how); why == nil || !resolvable(why) {
 			return verdict, why
 		}
 	}
@@ -288,7 +293,7 @@ func (g *gathering) take(ctx context.Context, ev *matrix.Event, why error, state
 		if err := g.fetchAside(ctx, ev.Room, cited); err != nil {
 			return 0, failed(ev, why, err)
 		}
-		if verdict, why = g.rooms.Accept(ctx, ev); why == nil || !resolvable(why) {
+		if verdict, why = g.rooms.acceptOne(ctx, ev, g.how); why == nil || !resolvable(why) {
 			return verdict, why
 		}
 	}
@@ -303,15 +308,24 @@ func (g *gathering) take(ctx context.Context, ev *matrix.Event, why error, state
 	if err != nil {
 		return 0, failed(ev, why, err)
 	}
-	return g.rooms.acceptGiven(ctx, ev, given)
+	return g.rooms.acceptGiven(ctx, ev, g.how, given)
 }
 
 // acceptGiven takes an event with the state before it that another server gave.
-func (r *Rooms) acceptGiven(ctx context.Context, ev *matrix.Event, given *givenState) (Verdict, error) {
-	defer r.locks.own(ev.Room)()
-	verdicts, err := r.acceptAlone(ctx, ev, given)
-	if err != nil {
-		return 0, err
+func (r *Rooms) acceptGiven(ctx context.Context, ev *matrix.Event, how reception, given *givenState) (Verdict, error) {
+	once := func() ([]Verdict, error) {
+		defer r.locks.own(ev.Room)()
+		return r.acceptAlone(ctx, ev, how, given)
 	}
-	return verdicts[0], nil
+	for {
+		verdicts, err := once()
+		if signed, declined, ok := r.review(ctx, err); ok {
+			ev, how.declined = signed, declined
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		return verdicts[0], nil
+	}
 }

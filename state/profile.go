@@ -60,7 +60,7 @@ func (r *Rooms) SpreadProfile(ctx context.Context, user matrix.UserID) error {
 		return err
 	}
 	for _, id := range rooms {
-		err := r.change(ctx, id, func(rm *room) error { return rm.spreadProfile(user) })
+		_, err := r.produce(ctx, id, func(rm *room) (matrix.EventID, error) { return "", rm.spreadProfile(user) })
 		var refused *auth.Error
 		if err != nil && !errors.As(err, &refused) {
 			return fmt.Errorf("profile of %s in %s: %w", user, id, err)

@@ -72,23 +72,19 @@ func (rm *room) mayRedact(user matrix.UserID) (bool, error) {
 // sent himself, and with the room's redact level what others sent; otherwise
 // it is ErrForbidden. content may hold a reason; txn names the request.
 func (r *Rooms) Redact(ctx context.Context, id matrix.RoomID, user matrix.UserID, target matrix.EventID, content []byte, txn store.TxnID) (matrix.EventID, error) {
-	var done matrix.EventID
-	err := r.changeAsMember(ctx, id, func(rm *room) error {
+	return r.produceAsMember(ctx, id, func(rm *room) (matrix.EventID, error) {
 		if known, ok, err := rm.repeated(txn); ok || err != nil {
-			done = known
-			return err
+			return known, err
 		}
 		if err := rm.checkRedaction(user, target); err != nil {
-			return err
+			return "", err
 		}
-		draft := matrix.Draft{Sender: user, Type: "m.room.redaction", Content: content, Redacts: target}
-		ev, err := rm.add(draft, txn)
-		if err == nil {
-			done = ev.ID
+		ev, err := rm.add(matrix.Draft{Sender: user, Type: "m.room.redaction", Content: content, Redacts: target}, txn)
+		if err != nil {
+			return "", err
 		}
-		return err
+		return ev.ID, nil
 	})
-	return done, err
 }
 
 // checkRedaction refuses what the server's own users may not redact, beyond

@@ -37,6 +37,9 @@ var (
 	ErrInviteBlocked = errors.New("invite blocked")
 	// ErrUnableToGrantJoin: the room is restricted and no user here may let people in.
 	ErrUnableToGrantJoin = errors.New("unable to grant join")
+	// ErrUnableToAuthoriseJoin: the room is restricted and nothing is known here of
+	// the rooms whose members may join.
+	ErrUnableToAuthoriseJoin = errors.New("unable to authorise join")
 )
 
 // A Refusal is an error of one of the kinds above (for errors.Is) with a

@@ -17,6 +17,8 @@ type room struct {
 	id      matrix.RoomID
 	head    store.Head
 	changed bool // the head must be written
+	asks    bool // events that other servers must sign can be proposed
+	how     reception
 }
 
 // open finds a room that this server knows; otherwise it is ErrUnknownRoom.

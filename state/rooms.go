@@ -43,6 +43,7 @@ type Rooms struct {
 	now            func() time.Time
 	carry          func(tx *store.Tx, user store.UserNum, from, to store.RoomNum) error
 	log            *slog.Logger
+	outside        Outside
 	locks          roomLocks
 	litter         litter
 	upkeep         chan struct{} // holds one while snapshots are collected or a room is purged

@@ -16,13 +16,7 @@ import (
 // event that changes nothing returns the one that stands. What the auth rules
 // refuse is an [auth.Error].
 func (r *Rooms) Send(ctx context.Context, txn store.TxnID, draft matrix.Draft) (matrix.EventID, error) {
-	var id matrix.EventID
-	err := r.changeAsMember(ctx, draft.Room, func(rm *room) error {
-		var err error
-		id, err = rm.send(txn, draft)
-		return err
-	})
-	return id, err
+	return r.produceAsMember(ctx, draft.Room, func(rm *room) (matrix.EventID, error) { return rm.send(txn, draft) })
 }
 
 func (rm *room) send(txn store.TxnID, draft matrix.Draft) (matrix.EventID, error) {
@@ -149,10 +143,7 @@ func (rm *room) checkMember(draft matrix.Draft) error {
 	if content.Membership != matrix.Invite {
 		return nil
 	}
-	if err := rm.rooms.checkInvitee(user); err != nil {
-		return err
-	}
-	return rm.checkBlocking(user)
+	return rm.checkInvitee(user)
 }
 
 // checkRelation refuses a second equal reaction, and a thread on an event that

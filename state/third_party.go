@@ -20,7 +20,7 @@ type thirdPartyInvite struct {
 // 3rd party invite, and the server which actually sends the event may be a different
 // server". That the proof is good is the auth rules' to say. Spec: SS Third-party
 // invites, Validating hashes and signatures on received events.
-func (rm *room) redeem(user matrix.UserID, proof jsontext.Value) error {
+func (rm *room) redeem(user matrix.UserID, proof jsontext.Value) (matrix.EventID, error) {
 	var given struct {
 		Signed jsontext.Value `json:"signed"`
 	}
@@ -28,14 +28,14 @@ func (rm *room) redeem(user matrix.UserID, proof jsontext.Value) error {
 		Token string `json:"token"`
 	}
 	if json.Unmarshal(proof, &given) != nil || json.Unmarshal(given.Signed, &signed) != nil {
-		return refuse(ErrBadEvent, "The proof of the invite by address cannot be read")
+		return "", refuse(ErrBadEvent, "The proof of the invite by address cannot be read")
 	}
 	pending, err := rm.current("m.room.third_party_invite", signed.Token)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if pending == nil {
-		return refuse(ErrForbidden, "The invite by address is not in this room")
+		return "", refuse(ErrForbidden, "The invite by address is not in this room")
 	}
 	var offer struct {
 		DisplayName jsontext.Value `json:"display_name"`
@@ -45,6 +45,5 @@ func (rm *room) redeem(user matrix.UserID, proof jsontext.Value) error {
 		_ = json.Unmarshal(offer.DisplayName, &invite.DisplayName) // no text is no name
 	}
 	content := memberContent{Membership: matrix.Invite, ThirdPartyInvite: encode(invite)}
-	_, err = rm.writeMember(pending.Sender, user, content)
-	return err
+	return rm.writeMember(pending.Sender, user, content)
 }

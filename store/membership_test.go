@@ -1,8 +1,8 @@
 package store
 
 import (
-	"crypto/ed25519"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"testing"
 	"time"
