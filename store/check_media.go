@@ -13,7 +13,8 @@ import (
 // runs may be reported: it reads one state of the records, and the folder as it
 // goes.
 func checkMedia(c *checker) error {
-	return c.each(bucketMedia, nil, func(key, value []byte) {
+	var fetched uint64
+	err := c.each(bucketMedia, nil, func(key, value []byte) {
 		switch key[0] {
 		case mediaRecord:
 			c.checkMediaRecord(key[1:], value)
@@ -29,10 +30,19 @@ func checkMedia(c *checker) error {
 			c.checkPreview(key[1:])
 		case mediaPreviewAt:
 			c.checkPreviewAt(key[1:])
+		case mediaFetched:
+			fetched += c.checkFetched(key[1:])
+		case mediaFetchedAt:
+			c.checkFetchedAt(key[1:])
+		case mediaFetchedSum:
 		default:
 			c.faultf("media: key %x is of no known kind", key)
 		}
 	})
+	if err == nil {
+		c.checkFetchedSum(fetched)
+	}
+	return err
 }
 
 func (c *checker) checkMediaRecord(key, value []byte) {
@@ -48,6 +58,9 @@ func (c *checker) checkMediaRecord(key, value []byte) {
 	}
 	if m.Origin == c.store.server {
 		c.faultf("media %s is under the name of this server", m.ID)
+	}
+	if m.Origin != "" && !c.has(append([]byte{mediaFetched}, key...)) {
+		c.faultf("media %s of %s: its use is not known", m.ID, m.Origin)
 	}
 	if m.Uploader != 0 && !c.IsLocal(m.Uploader) {
 		c.faultf("media %s: its uploader, user %d, has no account", m.ID, m.Uploader)

@@ -97,6 +97,11 @@ func (tx *Tx) PutMedia(m Media) error {
 	if err := tx.put(bucketMedia, key, m.append(nil)); err != nil {
 		return fmt.Errorf("media %s/%s: %w", m.Origin, m.ID, err)
 	}
+	if m.Origin != tx.store.server {
+		if err := tx.putFetched(m); err != nil {
+			return fmt.Errorf("media %s/%s: %w", m.Origin, m.ID, err)
+		}
+	}
 	return tx.put(bucketMedia, tx.mediaUseKey(m), []byte{})
 }
 
@@ -109,6 +114,9 @@ func (tx *Tx) DeleteMedia(origin matrix.ServerName, id MediaID) (unused []blob.H
 		return nil, err
 	}
 	err = errors.Join(tx.delete(bucketMedia, tx.mediaKey(origin, id)), tx.delete(bucketMedia, tx.mediaUseKey(m)))
+	if err == nil && origin != tx.store.server {
+		err = tx.deleteFetched(m)
+	}
 	if err != nil || tx.isMedia(m.Content) {
 		return nil, err
 	}

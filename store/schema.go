@@ -209,4 +209,7 @@ const (
 	mediaReservedBy = 'P' // user(4) media ID -> nothing: which of those are whose
 	mediaPreview    = 'u' // hash(16) of language and URL -> expiry, image, JSON (preview.go)
 	mediaPreviewAt  = 'U' // expiry(8) hash(16) -> nothing: the index for expiry
+	mediaFetched    = 'f' // origin NUL media ID of another server's file -> when last used in seconds, size (media_fetched.go)
+	mediaFetchedAt  = 'F' // seconds(8) origin NUL media ID -> nothing: the index by last use
+	mediaFetchedSum = 's' // -> bytes of all files of other servers
 )
