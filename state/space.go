@@ -22,6 +22,7 @@ type SpaceChild struct {
 
 	order     string // "": none that is valid
 	suggested bool
+	via       []matrix.ServerName // some that may know the child
 }
 
 // A SpaceRoom is one room of a space's hierarchy: its summary, and its children in
@@ -31,11 +32,15 @@ type SpaceRoom struct {
 	Children []SpaceChild `json:"children_state"`
 }
 
+// spaceType is the type of rooms that are spaces. Spec: CS Spaces.
+const spaceType = "m.space"
+
 // Bounds of one space. Children beyond them, by room ID, are none.
 const (
 	maxChildren      = 1000
 	maxChildSlots    = 10_000  // m.space.child events that are looked at, those of former children too
 	maxChildrenBytes = 1 << 20 // of the children's contents
+	maxVia           = 3       // servers that are asked for one child
 )
 
 // ReadSpace returns the summary of a room that is known here with its children,
@@ -53,7 +58,7 @@ func ReadSpace(tx *store.Tx, num store.RoomNum, head store.Head) (SpaceRoom, err
 // shown, none of a room of another type.
 func spaceChildren(tx *store.Tx, num store.RoomNum, head store.Head) ([]SpaceChild, error) {
 	r := summaryReader{tx: tx, num: num, at: head.Current}
-	if r.text("m.room.create", "type") != "m.space" || r.err != nil {
+	if r.text("m.room.create", "type") != spaceType || r.err != nil {
 		return nil, r.err
 	}
 	var children []SpaceChild
@@ -80,10 +85,18 @@ func spaceChildren(tx *store.Tx, num store.RoomNum, head store.Head) ([]SpaceChi
 	return children, err
 }
 
-// spaceChild reads an m.space.child event. ok is false where it names no child: "When
-// not present or invalid, the child room is not considered to be part of the space."
+// spaceChild reads an m.space.child event. ok is false where it names no child.
 func spaceChild(ev *matrix.Event) (child SpaceChild, ok bool) {
-	room, err := matrix.ParseRoomID(*ev.StateKey)
+	child, ok = readChild(*ev.StateKey, ev.Content)
+	child.Type, child.Sender, child.OriginServerTS = ev.Type, ev.Sender, ev.OriginServerTS
+	return child, ok
+}
+
+// readChild reads the state key and content of an m.space.child event. ok is false
+// where they name no child: "When not present or invalid, the child room is not
+// considered to be part of the space."
+func readChild(stateKey string, value jsontext.Value) (child SpaceChild, ok bool) {
+	room, err := matrix.ParseRoomID(stateKey)
 	if err != nil {
 		return SpaceChild{}, false
 	}
@@ -93,16 +106,18 @@ func spaceChild(ev *matrix.Event) (child SpaceChild, ok bool) {
 		Suggested jsontext.Value `json:"suggested"`
 	}
 	var via []string
-	if json.Unmarshal(ev.Content, &content, lenient) != nil || content.Via.Kind() != '[' ||
+	if json.Unmarshal(value, &content, lenient) != nil || content.Via.Kind() != '[' ||
 		json.Unmarshal(content.Via, &via, lenient) != nil || len(via) == 0 {
 		return SpaceChild{}, false
 	}
-	child = SpaceChild{
-		Type: ev.Type, StateKey: room, Content: ev.Content, Sender: ev.Sender, OriginServerTS: ev.OriginServerTS,
-		suggested: string(content.Suggested) == "true",
-	}
+	child = SpaceChild{StateKey: room, Content: value, suggested: string(content.Suggested) == "true"}
 	if order := textOf(content.Order); validOrder(order) {
 		child.order = order
+	}
+	for _, text := range via[:min(len(via), maxVia)] {
+		if server, err := matrix.ParseServerName(text); err == nil {
+			child.via = append(child.via, server)
+		}
 	}
 	return child, true
 }

@@ -29,7 +29,7 @@ type Summary struct {
 	PublishedRoom
 	Allowed    []matrix.RoomID `json:"allowed_room_ids,omitempty"` // of a restricted room
 	Encryption string          `json:"encryption,omitzero"`
-	Version    string          `json:"room_version"`
+	Version    string          `json:"room_version,omitzero"` // another server may not tell
 }
 
 // Summarize returns the summary of a room that this server knows, whoever may see
@@ -61,8 +61,9 @@ func (s Summary) ShownToAll() bool {
 	return door{version: version, rule: s.JoinRule, readable: s.WorldReadable}.open()
 }
 
-// ShownTo says whether a local user may see the summary: who is in the room or
-// invited, who may join it or knock, and everybody where it is world readable.
+// ShownTo says whether a local user may see the summary, which may be of a room that
+// this server does not know: who is in the room or invited, who may join it or
+// knock, and everybody where it is world readable.
 // Spec: CS space_hierarchy.yaml.
 func (s Summary) ShownTo(tx *store.Tx, user store.UserNum) (bool, error) {
 	version, _ := matrix.VersionByID(s.Version)
@@ -72,7 +73,7 @@ func (s Summary) ShownTo(tx *store.Tx, user store.UserNum) (bool, error) {
 
 // A door is what decides who is shown a room that he is not in.
 type door struct {
-	version  *matrix.Version
+	version  *matrix.Version // nil: it is not known
 	rule     string          // the join rule; invite where there is none that can be read
 	allow    []matrix.RoomID // of a restricted room: whose members may join
 	readable bool            // the room is world readable
@@ -85,9 +86,9 @@ func (d door) open() bool {
 	case "public":
 		return true
 	case "knock":
-		return d.readable || d.version.Knocking
+		return d.readable || d.version == nil || d.version.Knocking
 	case "knock_restricted":
-		return d.readable || d.version.KnockRestricted
+		return d.readable || d.version == nil || d.version.KnockRestricted
 	}
 	return d.readable
 }

@@ -2,12 +2,18 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 
 	"hearth/state/matrix"
 	"hearth/store"
@@ -18,13 +24,26 @@ import (
 // process, and none where federation is off. Its methods may be called by several
 // goroutines at once.
 type Network struct {
-	config NetworkConfig
-	store  *store.Store
-	server matrix.ServerName
-	log    *slog.Logger
+	config    NetworkConfig
+	store     *store.Store
+	server    matrix.ServerName
+	log       *slog.Logger
+	now       func() time.Time
+	transport *http.Transport
+	wellKnown *http.Client
 
-	mu    sync.Mutex // guards heard
-	heard []func(matrix.ServerName)
+	free     *semaphore.Weighted // of the requests under way
+	patient  *semaphore.Weighted // of those that no user waits for, who leave some to users
+	finding  singleflight.Group  // of hosts, by server
+	fetching singleflight.Group  // of keys, by server
+	fetches  *semaphore.Weighted // of the fetches of keys
+
+	mu             sync.Mutex // guards the fields below
+	heard          []func(matrix.ServerName)
+	hosts          map[matrix.ServerName]cachedHost
+	unwrittenHosts map[matrix.ServerName]store.Host
+	backoffs       map[matrix.ServerName]backing
+	silent         map[matrix.ServerName]silence // whose keys could not be had
 }
 
 // NetworkConfig is what a Network needs; Store, Key and Dial are required.
@@ -50,11 +69,21 @@ type NetworkConfig struct {
 	Log *slog.Logger
 }
 
-// Resolver looks up names in the DNS, as net.Resolver does.
+// Resolver looks up names in the DNS, as net.Resolver does: SRV records come in the
+// order to be tried, and where there are none the error says IsNotFound.
 type Resolver interface {
 	LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
+
+const (
+	// defaultConns is how many requests may be under way where nobody says.
+	defaultConns = 64
+	// userShare is which part of the requests under way users alone may have.
+	userShare = 4
+	// connsPerServer bounds the connections to one server.
+	connsPerServer = 4
+)
 
 // NewNetwork returns the network as a store's server sees it. Let [Network.Run]
 // run as long as it is used.
@@ -68,21 +97,108 @@ func NewNetwork(config NetworkConfig) *Network {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Network{config: config, store: config.Store, server: config.Store.Server(), log: config.Log}
+	if config.MaxConns <= 0 {
+		config.MaxConns = defaultConns
+	}
+	n := &Network{
+		config: config, store: config.Store, server: config.Store.Server(), log: config.Log, now: config.Now,
+		free:           semaphore.NewWeighted(int64(config.MaxConns)),
+		patient:        semaphore.NewWeighted(int64(max(1, config.MaxConns-config.MaxConns/userShare))),
+		fetches:        semaphore.NewWeighted(maxKeyFetches),
+		hosts:          make(map[matrix.ServerName]cachedHost),
+		unwrittenHosts: make(map[matrix.ServerName]store.Host),
+		backoffs:       make(map[matrix.ServerName]backing),
+		silent:         make(map[matrix.ServerName]silence),
+	}
+	n.transport = n.newTransport()
+	n.wellKnown = n.newWellKnownClient()
+	return n
 }
+
+// newTransport returns what carries the requests. Its connections are by server
+// name, each to where that server is at the time.
+func (n *Network) newTransport() *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		DialTLSContext:         n.dialServer,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		MaxConnsPerHost:        connsPerServer,
+		MaxIdleConns:           max(idleConns, n.config.MaxConns/4),
+		MaxIdleConnsPerHost:    1,
+		IdleConnTimeout:        idleTimeout,
+		Protocols:              protocols,
+	}
+}
+
+// tlsConfig returns how connections are secured for a certificate's name; with "",
+// whoever uses it says the name.
+func (n *Network) tlsConfig(name string) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: n.config.Roots, ServerName: name, Time: n.config.Now}
+}
+
+const (
+	// writeEvery is how often what was learned is written.
+	writeEvery = 2 * time.Second
+	// maxWritten bounds the records of one write.
+	maxWritten = 500
+	// lastWrite bounds the write after the end.
+	lastWrite = 5 * time.Second
+)
 
 // Run writes down, until ctx ends, what is learned about other servers and no
 // request waits for.
 func (n *Network) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	defer n.transport.CloseIdleConnections()
+	if err := n.forgetHosts(ctx); err != nil && ctx.Err() == nil {
+		n.log.Error("forget where servers were", "err", err)
+	}
+	tick := time.NewTicker(writeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := n.write(ctx); err != nil && ctx.Err() == nil {
+				n.log.Error("write what is known about other servers", "err", err)
+			}
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
+			defer cancel()
+			if err := n.write(last); err != nil && !errors.Is(err, store.ErrClosed) {
+				n.log.Error("write what is known about other servers", "err", err)
+			}
+			return nil
+		}
+	}
+}
+
+// write writes down what was learned since the last time. What a failed write loses
+// is learned again.
+func (n *Network) write(ctx context.Context) error {
+	hosts, backoffs := n.takeHosts(), n.takeBackoffs()
+	if len(hosts)+len(backoffs) == 0 {
+		return nil
+	}
+	return n.store.UpdatePatiently(ctx, writeEvery/2, func(tx *store.Tx) error {
+		for server, h := range hosts {
+			if err := tx.PutHost(server, h); err != nil {
+				return err
+			}
+		}
+		for server, b := range backoffs {
+			if err := tx.PutBackoff(server, b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Server returns the name of our own server.
 func (n *Network) Server() matrix.ServerName { return n.server }
 
-// OnHeard has fn told of each server that speaks to us or answers. fn must not
-// block. Call it before Run.
+// OnHeard has fn told of each server that speaks to us, and of each that answers
+// after it did not. fn must not block. Call it before Run.
 func (n *Network) OnHeard(fn func(matrix.ServerName)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -92,6 +208,12 @@ func (n *Network) OnHeard(fn func(matrix.ServerName)) {
 // Heard notes that a server is there, as it has spoken to us: it is tried again at
 // once, whatever was before.
 func (n *Network) Heard(server matrix.ServerName) {
+	n.recovered(server)
+	n.tell(server)
+}
+
+// tell calls those who want to know which servers are there.
+func (n *Network) tell(server matrix.ServerName) {
 	n.mu.Lock()
 	heard := n.heard
 	n.mu.Unlock()

@@ -1,0 +1,104 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state"
+	"hearth/state/matrix"
+)
+
+// asked is what this server has asked others lately, for its users.
+type asked struct {
+	aliases  answers[AliasTarget]
+	profiles answers[Profile]
+	spaces   answers[state.SpaceAnswer]
+}
+
+// askTimeout is how long a question may take for which a user waits.
+const askTimeout = 15 * time.Second
+
+// lenient reads what other servers write, where the json package refuses by default
+// what is not well-formed to the last.
+var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
+// badAnswer is an answer that makes no sense.
+func badAnswer(server matrix.ServerName, to string) error {
+	return fmt.Errorf("%s of %s: the answer makes no sense: %w", to, server, ErrUnreachable)
+}
+
+// An AliasTarget is where an alias leads.
+type AliasTarget struct {
+	Room    matrix.RoomID
+	Servers []matrix.ServerName // that are likely to know the room
+}
+
+const (
+	// aliasLife is how long it is remembered where an alias leads.
+	aliasLife = 2 * time.Minute
+	// maxAliasServers is how many servers are kept of those that know a room.
+	maxAliasServers = 50
+)
+
+// Alias asks the server of an alias where it leads. The errors are those of
+// [Network.Do]. Spec: SS GET /_matrix/federation/v1/query/directory.
+func (n *Network) Alias(ctx context.Context, alias matrix.RoomAlias) (AliasTarget, error) {
+	target, _, err := n.asked.aliases.ask(ctx, n.config.Now, string(alias), aliasLife, func(ctx context.Context) (AliasTarget, int, error) {
+		target, err := n.queryAlias(ctx, alias)
+		size := len(target.Room)
+		for _, server := range target.Servers {
+			size += 16 + len(server)
+		}
+		return target, size, err
+	})
+	return target, err
+}
+
+func (n *Network) queryAlias(ctx context.Context, alias matrix.RoomAlias) (AliasTarget, error) {
+	var body jsontext.Value
+	err := n.Do(ctx, alias.Server(), Request{
+		Method: http.MethodGet, Insist: true, Timeout: askTimeout, MaxBytes: 256 << 10,
+		Path: "/_matrix/federation/v1/query/directory?room_alias=" + url.QueryEscape(string(alias)),
+	}, &body)
+	if err != nil {
+		return AliasTarget{}, err
+	}
+	return readAlias(body, alias.Server())
+}
+
+// readAlias reads the answer of a server.
+func readAlias(body []byte, from matrix.ServerName) (AliasTarget, error) {
+	var answer struct {
+		Room    string           `json:"room_id"`
+		Servers []jsontext.Value `json:"servers"`
+	}
+	err := json.Unmarshal(body, &answer, lenient)
+	room, bad := matrix.ParseRoomID(answer.Room)
+	if err != nil || bad != nil {
+		return AliasTarget{}, badAnswer(from, "directory")
+	}
+	target := AliasTarget{Room: room}
+	for _, value := range answer.Servers {
+		var text string
+		if len(target.Servers) == maxAliasServers {
+			break
+		}
+		if json.Unmarshal(value, &text, lenient) != nil {
+			continue
+		}
+		if server, err := matrix.ParseServerName(text); err == nil && !slices.Contains(target.Servers, server) {
+			target.Servers = append(target.Servers, server)
+		}
+	}
+	if len(target.Servers) == 0 {
+		target.Servers = []matrix.ServerName{from}
+	}
+	return target, nil
+}
