@@ -42,6 +42,7 @@ func (tx *Tx) BeginPurge(room RoomNum) (more bool, err error) {
 	delete(tx.rooms, room)
 	return false, errors.Join(
 		tx.PutPublished(room, false),
+		tx.delete(bucketRemote, joinKey(room)),
 		tx.put(bucketRoom, purgedKey(room), []byte(head.Version.ID)),
 		tx.delete(bucketEvent, regionKey(room, regionHead)),
 	)
@@ -156,6 +157,7 @@ func (tx *Tx) purgeStep(room RoomNum) (removed int, done bool, err error) {
 	for _, remove := range []func() (int, error){
 		func() (int, error) { return tx.purgeAliases(room) },
 		func() (int, error) { return tx.purgeServers(room) },
+		func() (int, error) { return tx.purgeInbox(room) },
 		func() (int, error) { return tx.purgeRecords(room) },
 		func() (int, error) { return tx.deleteAll(bucketState, appendU32(nil, uint32(room)), purgeKeys) },
 		func() (int, error) { return tx.purgeRegion(room, regionTimeline, version) },

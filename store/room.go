@@ -135,13 +135,16 @@ func (tx *Tx) learn(room RoomNum, v *matrix.Version) roomFacts {
 	return facts
 }
 
-// facts returns the facts of a room that has a head.
+// facts returns the facts of a room that has a head, or of one that is being joined.
 func (tx *Tx) facts(room RoomNum) (roomFacts, error) {
 	if facts, ok := tx.rooms[room]; ok {
 		return facts, nil
 	}
 	h, err := tx.Head(room)
 	if err != nil {
+		if v, joining := tx.joining(room); joining {
+			return tx.learn(room, v), nil
+		}
 		return roomFacts{}, err
 	}
 	return tx.learn(room, h.Version), nil
