@@ -26,7 +26,7 @@ var ErrPrivateAddress = errors.New("no address of the public internet; --allow-p
 
 const (
 	// maxDials is how many connections may be in the making.
-	maxDials = 32
+	maxDials = 128
 	// dialTimeout is how long looking up a name and connecting may take together.
 	dialTimeout = 10 * time.Second
 	// keepAlive is how often an idle connection is tried.

@@ -37,6 +37,7 @@ type Network struct {
 	finding  singleflight.Group  // of hosts, by server
 	fetching singleflight.Group  // of keys, by server
 	fetches  *semaphore.Weighted // of the fetches of keys
+	replies  replies             // of other servers, for a while
 
 	mu             sync.Mutex // guards the fields below
 	heard          []func(matrix.ServerName)

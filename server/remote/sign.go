@@ -1,0 +1,113 @@
+package remote
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state/matrix"
+)
+
+// SignedRequest is what the signature of a request covers.
+//
+// Spec: SS Request Authentication, step 1.
+type SignedRequest struct {
+	Method      string
+	URI         string // path and query, exactly as sent
+	Origin      matrix.ServerName
+	Destination matrix.ServerName // "": not part of it, as with old servers
+	Content     jsontext.Value    // nil: the request has no body
+}
+
+// loose is how the first room versions read JSON: their events, which a request may
+// carry, have numbers of any kind.
+var loose = matrix.Versions()[0]
+
+// text returns the canonical JSON that is signed.
+func (q SignedRequest) text() ([]byte, error) {
+	rest, err := json.Marshal(struct {
+		Destination matrix.ServerName `json:"destination,omitempty"`
+		Method      string            `json:"method"`
+		Origin      matrix.ServerName `json:"origin"`
+		URI         string            `json:"uri"`
+	}{q.Destination, q.Method, q.Origin, q.URI})
+	if err == nil {
+		rest, err = matrix.Canonical(rest)
+	}
+	if err != nil || q.Content == nil {
+		return rest, err
+	}
+	content, err := matrix.CanonicalFor(loose, q.Content)
+	if err != nil {
+		return nil, err
+	}
+	// "content" comes before the other names.
+	text := make([]byte, 0, len(content)+len(rest)+16)
+	text = append(append(text, `{"content":`...), content...)
+	return append(append(text, ','), rest[1:]...), nil
+}
+
+// signature returns the request's signature with a key, in unpadded base64.
+func (q SignedRequest) signature(key matrix.SigningKey) (string, error) {
+	text, err := q.text()
+	if err != nil {
+		return "", fmt.Errorf("sign a request: %w", err)
+	}
+	return base64.RawStdEncoding.EncodeToString(ed25519.Sign(key.Private, text)), nil
+}
+
+// verify checks a signature on the request.
+func (q SignedRequest) verify(public ed25519.PublicKey, signature string) error {
+	text, err := q.text()
+	if err != nil {
+		return fmt.Errorf("a request of %s: %w", q.Origin, err)
+	}
+	sig, err := decodeBase64(signature)
+	if err != nil || len(public) != ed25519.PublicKeySize || !ed25519.Verify(public, text, sig) {
+		return fmt.Errorf("a request of %s: %w", q.Origin, matrix.ErrBadSignature)
+	}
+	return nil
+}
+
+// authorization returns the header of a request that we sign.
+//
+// Spec: SS Request Authentication, step 2, in the form for old servers.
+func (n *Network) authorization(q SignedRequest) (string, error) {
+	key := n.config.Key()
+	sig, err := q.signature(key)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(`X-Matrix origin="%s",destination="%s",key="%s",sig="%s"`, q.Origin, q.Destination, key.ID, sig), nil
+}
+
+// encodeBody returns the JSON of a body in canonical form, which is what the
+// signature covers.
+func encodeBody(body any) (jsontext.Value, error) {
+	if body == nil {
+		return nil, nil
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode the body: %w", err)
+	}
+	return matrix.CanonicalFor(loose, text)
+}
+
+// errNotBase64 is wrapped where a key or signature is not written as it should be.
+var errNotBase64 = errors.New("not base64")
+
+// decodeBase64 reads base64, with or without padding (appendices, "Unpadded
+// Base64").
+func decodeBase64(s string) ([]byte, error) {
+	b, err := base64.RawStdEncoding.DecodeString(string(bytes.TrimRight([]byte(s), "=")))
+	if err != nil {
+		return nil, errNotBase64
+	}
+	return b, nil
+}
