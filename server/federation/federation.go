@@ -37,6 +37,9 @@ type Config struct {
 	Media *media.Repository
 	// EDU takes EDUs by their type. Those of other types are ignored.
 	EDU map[string]Receive
+	// Take takes so many bytes of the memory for big jobs, and returns what gives them
+	// back. If nil, there is no end of it.
+	Take func(ctx context.Context, bytes int64) (release func(), err error)
 	// Version is told to those who ask for it.
 	Version string
 	// Limits counts requests. If nil, nothing is limited.
@@ -58,6 +61,10 @@ type Server struct {
 	limits  *api.Limiter
 	now     func() time.Time
 	log     *slog.Logger
+	turns   *turns
+	inbox   *inbox
+	// check is the network's Check.
+	check func(context.Context, *matrix.Version, []jsontext.Value) ([]*matrix.Event, []error)
 }
 
 // New returns a server over a store, its rooms and the network.
@@ -71,15 +78,20 @@ func New(config Config) *Server {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{
+	if config.Take == nil {
+		config.Take = func(context.Context, int64) (func(), error) { return func() {}, nil }
+	}
+	s := &Server{
 		config: config, store: config.Store, rooms: config.Rooms, network: config.Network, media: config.Media,
 		limits: config.Limits, now: config.Now, log: config.Log,
+		turns: newTurns(), inbox: newInbox(config), check: config.Network.Check,
 	}
+	config.Network.OnHeard(s.inbox.queue.heard)
+	return s
 }
 
 // Run does the work of the Server-Server API that no request waits for, until ctx
 // ends.
 func (s *Server) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	return s.inbox.run(ctx)
 }

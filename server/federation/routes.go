@@ -53,10 +53,25 @@ var serverRoutes = []route{
 }
 
 // transactionRoutes take events in.
-var transactionRoutes = []route{}
+var transactionRoutes = []route{
+	{"PUT /_matrix/federation/v1/send/{txnID}", signed, maxTransactionBytes, (*Server).sendTransaction},
+}
 
 // membershipRoutes are joins, knocks, leaves and invites.
-var membershipRoutes = []route{}
+var membershipRoutes = []route{
+	{"GET /_matrix/federation/v1/make_join/{roomID}/{userID}", signed, 0, (*Server).makeJoin},
+	{"PUT /_matrix/federation/v1/send_join/{roomID}/{eventID}", signed, 0, (*Server).sendJoinV1},
+	{"PUT /_matrix/federation/v2/send_join/{roomID}/{eventID}", signed, 0, (*Server).sendJoinV2},
+	{"GET /_matrix/federation/v1/make_knock/{roomID}/{userID}", signed, 0, (*Server).makeKnock},
+	{"PUT /_matrix/federation/v1/send_knock/{roomID}/{eventID}", signed, 0, (*Server).sendKnock},
+	{"GET /_matrix/federation/v1/make_leave/{roomID}/{userID}", signed, 0, (*Server).makeLeave},
+	{"PUT /_matrix/federation/v1/send_leave/{roomID}/{eventID}", signed, 0, (*Server).sendLeaveV1},
+	{"PUT /_matrix/federation/v2/send_leave/{roomID}/{eventID}", signed, 0, (*Server).sendLeaveV2},
+	{"PUT /_matrix/federation/v1/invite/{roomID}/{eventID}", signed, maxInviteBytes, (*Server).sendInviteV1},
+	{"PUT /_matrix/federation/v2/invite/{roomID}/{eventID}", signed, maxInviteBytes, (*Server).sendInviteV2},
+	{"PUT /_matrix/federation/v1/exchange_third_party_invite/{roomID}", signed, 0, (*Server).exchangeThirdPartyInvite},
+	{"PUT /_matrix/federation/v1/3pid/onbind", open, 0, (*Server).onBindThirdPartyIdentifier},
+}
 
 // historyRoutes give events, state and auth chains away.
 var historyRoutes = []route{}

@@ -1,0 +1,249 @@
+package federation
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// How much may wait in the inbox.
+const (
+	maxInbox            = 10_000
+	maxInboxBytes       = 64 << 20
+	maxInboxOrigin      = 2_000
+	maxInboxOriginBytes = 16 << 20
+)
+
+// inboxLoad is how much waits, of all or of one server.
+type inboxLoad struct {
+	count, bytes int
+}
+
+func (l *inboxLoad) add(more inboxLoad, sign int) {
+	l.count += sign * more.count
+	l.bytes += sign * more.bytes
+}
+
+// An inboxQueue knows which rooms have events in the inbox and which of them comes
+// next. It holds nothing for a room that has none.
+type inboxQueue struct {
+	ready chan struct{} // closed once it knows what is in the store
+	news  chan struct{} // a room may be due
+
+	mu      sync.Mutex // guards what is below
+	all     inboxLoad
+	origins map[matrix.ServerName]*inboxOrigin
+	rooms   map[store.RoomNum]*inboxRoom
+	turn    uint64
+}
+
+type inboxOrigin struct {
+	load   inboxLoad
+	served uint64 // the turn in which it was served last
+}
+
+type inboxRoom struct {
+	of       map[matrix.ServerName]int // how many events of which server wait
+	due      time.Time                 // not tried before
+	tried    time.Time
+	failures int
+	busy     bool
+	fresh    bool            // events came since the try that is under way began
+	waiting  []chan struct{} // closed after the next whole try
+}
+
+func (q *inboxQueue) init() {
+	q.ready, q.news = make(chan struct{}), make(chan struct{}, inboxWorkers)
+	q.origins = make(map[matrix.ServerName]*inboxOrigin)
+	q.rooms = make(map[store.RoomNum]*inboxRoom)
+}
+
+// load counts what is in the store.
+func (q *inboxQueue) load(s *store.Store) error {
+	defer close(q.ready)
+	return s.View(func(tx *store.Tx) error {
+		return tx.InboxRooms(func(room store.RoomNum) (bool, error) {
+			return true, tx.Inbox(room, 0, func(e store.InboxEvent) (bool, error) {
+				q.add(e.Room, e.Origin, inboxLoad{1, len(e.PDU)})
+				return true, nil
+			})
+		})
+	})
+}
+
+// loaded waits until the queue knows what is in the store.
+func (q *inboxQueue) loaded(ctx context.Context) error {
+	select {
+	case <-q.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (q *inboxQueue) add(room store.RoomNum, origin matrix.ServerName, load inboxLoad) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.addLocked(room, origin, load)
+}
+
+func (q *inboxQueue) addLocked(room store.RoomNum, origin matrix.ServerName, load inboxLoad) {
+	o := q.origins[origin]
+	if o == nil {
+		o = &inboxOrigin{served: q.turn}
+		q.origins[origin] = o
+	}
+	r := q.rooms[room]
+	if r == nil {
+		r = &inboxRoom{of: make(map[matrix.ServerName]int)}
+		q.rooms[room] = r
+	}
+	q.all.add(load, 1)
+	o.load.add(load, 1)
+	r.of[origin] += load.count
+}
+
+// reserve makes room for a server's events, if they fit.
+func (q *inboxQueue) reserve(room store.RoomNum, origin matrix.ServerName, load inboxLoad) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	own := inboxLoad{}
+	if o := q.origins[origin]; o != nil {
+		own = o.load
+	}
+	if q.all.count+load.count > maxInbox || q.all.bytes+load.bytes > maxInboxBytes ||
+		own.count+load.count > maxInboxOrigin || own.bytes+load.bytes > maxInboxOriginBytes {
+		return false
+	}
+	q.addLocked(room, origin, load)
+	return true
+}
+
+// release takes back what was added.
+func (q *inboxQueue) release(room store.RoomNum, origin matrix.ServerName, load inboxLoad) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.all.add(load, -1)
+	if o := q.origins[origin]; o != nil {
+		if o.load.add(load, -1); o.load.count == 0 {
+			delete(q.origins, origin)
+		}
+	}
+	if r := q.rooms[room]; r != nil {
+		if r.of[origin] -= load.count; r.of[origin] <= 0 {
+			delete(r.of, origin)
+		}
+		q.forget(room, r)
+	}
+}
+
+// forget drops a room in which nothing waits and nobody works.
+func (q *inboxQueue) forget(room store.RoomNum, r *inboxRoom) {
+	if len(r.of) > 0 || r.busy {
+		return
+	}
+	for _, done := range r.waiting {
+		close(done)
+	}
+	delete(q.rooms, room)
+}
+
+// awake has a room tried at once, since new events came, and returns what is closed
+// after the next try.
+func (q *inboxQueue) awake(room store.RoomNum) <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	done := make(chan struct{})
+	r := q.rooms[room]
+	if r == nil {
+		close(done) // they have been dealt with already
+		return done
+	}
+	r.due, r.fresh = time.Time{}, true
+	r.waiting = append(r.waiting, done)
+	q.tell()
+	return done
+}
+
+// heard has the rooms tried again in which events of a server wait, as it speaks.
+func (q *inboxQueue) heard(server matrix.ServerName) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.origins[server] == nil {
+		return
+	}
+	for _, r := range q.rooms {
+		if again := r.tried.Add(inboxRest); r.of[server] > 0 && again.Before(r.due) {
+			r.due = again
+		}
+	}
+	q.tell()
+}
+
+// tell wakes a worker.
+func (q *inboxQueue) tell() {
+	select {
+	case q.news <- struct{}{}:
+	default:
+	}
+}
+
+// next takes the room that is due and has events of the server that was served
+// longest ago. If there is none it is 0, and wait says when to look again.
+func (q *inboxQueue) next(now time.Time) (room store.RoomNum, wait time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	wait = inboxMaxWait
+	var longest *inboxOrigin
+	for num, r := range q.rooms {
+		if r.busy || len(r.of) == 0 {
+			continue
+		}
+		if r.due.After(now) {
+			wait = min(wait, r.due.Sub(now))
+			continue
+		}
+		for origin := range r.of {
+			if o := q.origins[origin]; o != nil && (longest == nil || o.served < longest.served) {
+				room, longest = num, o
+			}
+		}
+	}
+	if longest != nil {
+		q.turn++
+		longest.served = q.turn
+		r := q.rooms[room]
+		r.busy, r.fresh, r.tried = true, false, now
+		q.tell() // there may be more
+	}
+	return room, wait
+}
+
+// rest notes that a room was tried, and when it is tried again where events are left.
+func (q *inboxQueue) rest(room store.RoomNum, left bool, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r := q.rooms[room]
+	if r == nil {
+		return
+	}
+	r.busy = false
+	if left {
+		r.due = now.Add(backoff(r.failures))
+		r.failures++
+	} else {
+		r.due, r.failures = now.Add(inboxRest), 0 // what is still to come awakes it
+	}
+	if r.fresh {
+		r.due = time.Time{} // they came too late for this try
+	} else {
+		for _, done := range r.waiting {
+			close(done)
+		}
+		r.waiting = nil
+	}
+	q.forget(room, r)
+}

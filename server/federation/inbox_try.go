@@ -1,0 +1,157 @@
+package federation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// An inboxTry is one pass over the events that wait in a room.
+type inboxTry struct {
+	*inbox
+	ctx     context.Context
+	room    store.RoomNum
+	id      matrix.RoomID
+	version *matrix.Version
+	others  []matrix.ServerName // that are in the room, those with most members first
+	again   int                 // tries at the same event that brought it nearer
+	silent  map[matrix.ServerName]bool
+	left    bool // some events stay for another pass
+}
+
+// step tries the next events and says whether none are left.
+func (t *inboxTry) step() (done bool, err error) {
+	entries, passed, err := t.batch(t.room, t.silent)
+	if t.left = t.left || passed; err != nil || len(entries) == 0 {
+		return true, err
+	}
+	known, err := t.look()
+	if err != nil {
+		return false, err
+	}
+	if !known {
+		return false, t.remove(t.ctx, entries) // the room is gone, or we are out of it
+	}
+	events, err := t.parse(entries)
+	if err != nil {
+		return false, t.drop(entries[:1], err)
+	}
+	origin := entries[0].Origin
+	ctx, cancel := context.WithTimeout(t.ctx, inboxPatience)
+	defer cancel()
+	verdicts, err := t.rooms.AcceptFrom(ctx, events, t.source(t.version, t.askable(origin)...))
+	if t.ctx.Err() != nil {
+		return false, nil
+	}
+	if len(verdicts) > 0 {
+		t.again = 0
+	}
+	if removeErr := t.remove(t.ctx, entries[:len(verdicts)]); removeErr != nil || err == nil {
+		return false, removeErr
+	}
+	return false, t.judge(entries[len(verdicts)], ctx.Err(), err)
+}
+
+// judge decides about an event that was not accepted: whether it stays. An error is
+// one of this server, which is no reason to ask others.
+func (t *inboxTry) judge(e store.InboxEvent, late, why error) error {
+	old := t.now().Sub(time.UnixMilli(e.Received)) > inboxAge
+	switch {
+	case errors.Is(why, state.ErrFetch) || late != nil:
+		if old {
+			return t.drop([]store.InboxEvent{e}, why)
+		}
+		t.silent[e.Origin], t.left = true, true
+		return nil
+	case errors.Is(why, state.ErrTooMuchMissing):
+		if t.again++; t.again < inboxAgain {
+			return nil // what came is kept, so that this ends
+		}
+		return t.drop([]store.InboxEvent{e}, why)
+	case fetchable(why), errors.Is(why, state.ErrGivenState):
+		return t.drop([]store.InboxEvent{e}, why)
+	case errors.Is(why, state.ErrUnknownRoom):
+		return nil // the next step sees that
+	}
+	return why
+}
+
+// drop gives up events: nobody has what they lack, or it cannot be.
+func (t *inboxTry) drop(entries []store.InboxEvent, why error) error {
+	t.again = 0
+	t.log.Info("event is given up", "room", t.id, "origin", entries[0].Origin, "err", why)
+	return t.remove(t.ctx, entries)
+}
+
+// look finds the room and who is in it.
+func (t *inboxTry) look() (known bool, err error) {
+	type resident struct {
+		name   matrix.ServerName
+		joined uint64
+	}
+	var residents []resident
+	err = t.store.View(func(tx *store.Tx) error {
+		t.id = tx.RoomID(t.room)
+		num, head, err := state.Head(tx, t.id)
+		if errors.Is(err, state.ErrUnknownRoom) || err == nil && num != t.room {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		t.version = head.Version
+		if known, err = inRoom(tx, num); err != nil {
+			return err
+		}
+		return tx.RoomServers(num, func(server store.ServerNum, joined uint64) (bool, error) {
+			residents = append(residents, resident{tx.ServerName(server), joined})
+			if len(residents) == 64 {
+				residents = best(residents, func(r resident) uint64 { return r.joined })
+			}
+			return true, nil
+		})
+	})
+	t.others = t.others[:0]
+	for _, r := range best(residents, func(r resident) uint64 { return r.joined }) {
+		t.others = append(t.others, r.name)
+	}
+	return known, err
+}
+
+// best returns those few of a list that have most.
+func best[T any](list []T, has func(T) uint64) []T {
+	slices.SortStableFunc(list, func(a, b T) int { return cmp.Compare(has(b), has(a)) })
+	return list[:min(len(list), moreServers+1)]
+}
+
+// askable returns the servers that are asked for what a server's events lack.
+func (t *inboxTry) askable(origin matrix.ServerName) []matrix.ServerName {
+	servers := []matrix.ServerName{origin}
+	for _, other := range t.others {
+		if other != origin && len(servers) <= moreServers {
+			servers = append(servers, other)
+		}
+	}
+	return servers
+}
+
+// parse makes events of what was stored.
+func (t *inboxTry) parse(entries []store.InboxEvent) (events []*matrix.Event, err error) {
+	for _, e := range entries {
+		ev, err := matrix.Parse(t.version, e.PDU)
+		if err != nil && len(events) == 0 {
+			return nil, err
+		}
+		if err != nil {
+			break // it will be the first
+		}
+		events = append(events, ev)
+	}
+	return events, nil
+}

@@ -1,0 +1,85 @@
+package federation
+
+import (
+	"context"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"hearth/state/matrix"
+)
+
+// maxTurns is how many transactions of one server may be here, of which one is
+// handled: a server that sends another one before it has the answer has given up on
+// the first, or plays.
+const maxTurns = 3
+
+// turns has the transactions of each server handled one by one, and not too many of
+// all servers at a time.
+type turns struct {
+	all *semaphore.Weighted
+	mu  sync.Mutex // guards of and the users of each turn
+	of  map[matrix.ServerName]*turn
+}
+
+type turn struct {
+	free  *semaphore.Weighted
+	users int
+}
+
+func newTurns() *turns {
+	return &turns{all: semaphore.NewWeighted(maxTransactions), of: make(map[matrix.ServerName]*turn)}
+}
+
+// take waits until a server's transaction may be handled, and returns what ends it.
+// The error is errBusy where that takes too long, or ctx's.
+func (t *turns) take(ctx context.Context, server matrix.ServerName) (end func(), err error) {
+	own := t.join(server)
+	if own == nil {
+		return nil, errBusy
+	}
+	wait, cancel := context.WithTimeout(ctx, maxTransactionWait)
+	defer cancel()
+	if err = own.free.Acquire(wait, 1); err == nil {
+		if err = t.all.Acquire(wait, 1); err != nil {
+			own.free.Release(1)
+		}
+	}
+	switch {
+	case ctx.Err() != nil && err != nil:
+		t.leave(server, own)
+		return nil, ctx.Err()
+	case err != nil:
+		t.leave(server, own)
+		return nil, errBusy
+	}
+	return func() {
+		t.all.Release(1)
+		own.free.Release(1)
+		t.leave(server, own)
+	}, nil
+}
+
+// join returns a server's turn, nil where too many wait for it.
+func (t *turns) join(server matrix.ServerName) *turn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	own := t.of[server]
+	if own == nil {
+		own = &turn{free: semaphore.NewWeighted(1)}
+		t.of[server] = own
+	}
+	if own.users == maxTurns {
+		return nil
+	}
+	own.users++
+	return own
+}
+
+func (t *turns) leave(server matrix.ServerName, own *turn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if own.users--; own.users == 0 {
+		delete(t.of, server)
+	}
+}
