@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"hearth/server/api"
-	"hearth/state/matrix"
 	"hearth/store"
 	"hearth/store/blob"
 )
@@ -43,19 +42,17 @@ var fileHeaders = map[string]string{
 
 // Download answers with a file, or the part of it that the request's Range header
 // asks for. name replaces the name that the file was uploaded with, unless it is
-// empty. A file that is to come is waited for. The error is M_NOT_FOUND if the file
-// is not here, and M_NOT_YET_UPLOADED if it did not come before timeout.
+// empty. A file that is to come is waited for, and one of another server fetched. The
+// error is M_NOT_FOUND if there is no such file, M_NOT_YET_UPLOADED if it did not come
+// in time, and of the status 502 or 504 where another server is at fault.
 //
 // Spec: CS GET /_matrix/client/v1/media/download/{serverName}/{mediaId}.
-func (m *Repository) Download(w http.ResponseWriter, r *http.Request, origin matrix.ServerName, id store.MediaID, name string, timeout time.Duration) error {
-	found, err := m.await(r, origin, id, timeout)
+func (m *Repository) Download(w http.ResponseWriter, r *http.Request, want Want, name string) error {
+	found, err := m.await(r, want)
 	if err != nil {
 		return err
 	}
-	if name == "" {
-		name = found.Name
-	}
-	return m.serve(w, r, served{content: found.Content, created: found.Created, mediaType: found.Type, name: name})
+	return m.serve(w, r, servedFile(found, name))
 }
 
 // served is a blob and what is told about it.
@@ -64,6 +61,14 @@ type served struct {
 	created   time.Time
 	mediaType string
 	name      string // empty: none is told
+}
+
+// servedFile is a file, under another name unless that is empty.
+func servedFile(found store.Media, name string) served {
+	if name == "" {
+		name = found.Name
+	}
+	return served{content: found.Content, created: found.Created, mediaType: found.Type, name: name}
 }
 
 // serve answers with a blob.

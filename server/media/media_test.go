@@ -75,7 +75,7 @@ func get(m *Repository, id store.MediaID, name string, header ...string) (*httpt
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	return w, m.Download(w, r, testServer, id, name, 0)
+	return w, m.Download(w, r, Want{Origin: testServer, ID: id}, name)
 }
 
 // blobs counts the files on the disk.
@@ -232,7 +232,7 @@ func picturePNG(t *testing.T, width, height int) []byte {
 
 func getThumbnail(m *Repository, id store.MediaID, req picture.Request) (*httptest.ResponseRecorder, error) {
 	w := httptest.NewRecorder()
-	return w, m.Thumbnail(w, httptest.NewRequest(http.MethodGet, "/", nil), testServer, id, req, 0)
+	return w, m.Thumbnail(w, httptest.NewRequest(http.MethodGet, "/", nil), Want{Origin: testServer, ID: id}, req)
 }
 
 func TestThumbnail(t *testing.T) {

@@ -1,6 +1,8 @@
 // Package media is the content repository: files that users upload, the same
-// files given back, and thumbnails of pictures. It writes the answers of the
-// endpoints of server/client, which have parsed and authorised the requests.
+// files given back, and thumbnails of pictures; and files of other servers, which
+// are fetched once and kept for as long as there is room. It writes the answers of
+// the endpoints of server/client and server/federation, which have parsed and
+// authorised the requests.
 //
 // The bytes are blobs (store/blob), what is known of them are records in store,
 // and thumbnails are both: they are made once. The order of every write is the
@@ -10,7 +12,7 @@
 // Nothing here holds a file in memory. Thumbnails are made one at a time, within
 // a memory budget that the server gives.
 //
-// Spec: CS Content repository.
+// Spec: CS Content repository; SS Content Repository.
 package media
 
 import (
@@ -39,6 +41,14 @@ type Budget func(ctx context.Context, bytes int64) (release func(), err error)
 type Config struct {
 	// MaxUpload is the most bytes of an upload. If zero, 50 MiB.
 	MaxUpload int64
+	// Fetch gets files of other servers. If nil, there are none.
+	Fetch Fetch
+	// MaxFetched is the most bytes of such a file. If zero, 100 MiB, or MaxUpload
+	// where that is more.
+	MaxFetched int64
+	// FetchedQuota is the most bytes of all of them. Those that were not used for the
+	// longest time make room for others. If zero, 2 GiB.
+	FetchedQuota int64
 	// Budget gives the memory to make thumbnails. If nil, nothing counts it.
 	Budget Budget
 	// Previews fetches what links lead to. If nil, no previews are made of them.
@@ -65,6 +75,9 @@ type Repository struct {
 	waiting *semaphore.Weighted // of those that wait for their turn
 	awaited awaited             // files that are to come
 
+	fetches  singleflight.Group // files that are being fetched
+	fetching fetcher            // and what bounds that
+
 	previewing  singleflight.Group  // previews that are being made
 	previewTurn *semaphore.Weighted // of those
 	previewWait *semaphore.Weighted // of the requests that wait for one
@@ -80,6 +93,12 @@ func New(st *store.Store, config Config) *Repository {
 	if config.MaxUpload <= 0 {
 		config.MaxUpload = defaultMaxUpload
 	}
+	if config.MaxFetched <= 0 {
+		config.MaxFetched = max(defaultMaxFetched, config.MaxUpload)
+	}
+	if config.FetchedQuota <= 0 {
+		config.FetchedQuota = defaultFetchedQuota
+	}
 	if config.Budget == nil {
 		config.Budget = func(context.Context, int64) (func(), error) { return func() {}, nil }
 	}
@@ -89,6 +108,7 @@ func New(st *store.Store, config Config) *Repository {
 	return &Repository{
 		config: config, store: st, blobs: st.Blobs(), log: config.Log, now: time.Now,
 		turn: semaphore.NewWeighted(1), waiting: semaphore.NewWeighted(maxWaiting),
+		fetching:    newFetcher(),
 		previewTurn: semaphore.NewWeighted(maxPreviewing), previewWait: semaphore.NewWeighted(maxPreviewWait),
 	}
 }
@@ -116,7 +136,7 @@ func (m *Repository) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		removed, err := m.sweep(ctx)
-		err = errors.Join(err, m.sweepReservations(ctx), m.sweepPreviews(ctx))
+		err = errors.Join(err, m.sweepReservations(ctx), m.sweepPreviews(ctx), m.evict(ctx, m.config.FetchedQuota))
 		if err != nil && ctx.Err() == nil {
 			m.log.Warn("files that nobody needs could not be removed", "err", err)
 		}

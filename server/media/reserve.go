@@ -133,27 +133,30 @@ func (m *Repository) sweepReservations(ctx context.Context) error {
 	return nil
 }
 
-// await returns the record of a file, for which it waits up to timeout if it is to
-// come. The error is M_NOT_FOUND if there is none and none will come, and
-// M_NOT_YET_UPLOADED if it did not come in time.
+// await returns the record of a file, for which it waits if it is to come, and which
+// it fetches if it is another server's. The error is M_NOT_FOUND if there is none and
+// none will come, and M_NOT_YET_UPLOADED if it did not come in time.
 //
 // "How long to wait [...] for the content to become available."
-func (m *Repository) await(r *http.Request, origin matrix.ServerName, id store.MediaID, timeout time.Duration) (store.Media, error) {
-	found, err := m.find(origin, id)
-	if !errors.Is(err, api.ErrNotFound) || origin != m.store.Server() {
+func (m *Repository) await(r *http.Request, want Want) (store.Media, error) {
+	if want.Origin != m.store.Server() {
+		return m.fetchFile(r.Context(), want)
+	}
+	found, err := m.find(want.Origin, want.ID)
+	if !errors.Is(err, api.ErrNotFound) {
 		return found, err
 	}
-	news, leave := m.awaited.join(id) // before the look: nothing falls in between
+	news, leave := m.awaited.join(want.ID) // before the look: nothing falls in between
 	defer leave()
-	if found, err := m.find(origin, id); err == nil || !m.toCome(id) {
+	if found, err := m.find(want.Origin, want.ID); err == nil || !m.toCome(want.ID) {
 		return found, err
 	}
-	timer := time.NewTimer(timeout)
+	timer := time.NewTimer(want.Wait)
 	defer timer.Stop()
 	if news == nil || !api.Await(r, timer.C, news) {
 		return store.Media{}, api.ErrNotYetUploaded
 	}
-	return m.find(origin, id)
+	return m.find(want.Origin, want.ID)
 }
 
 // toCome says whether an ID is reserved.

@@ -127,7 +127,7 @@ func TestDownloadWaits(t *testing.T) {
 	for range 5 {
 		wait.Go(func() {
 			w := httptest.NewRecorder()
-			err := m.Download(w, httptest.NewRequest(http.MethodGet, "/", nil), testServer, id, "", time.Minute)
+			err := m.Download(w, httptest.NewRequest(http.MethodGet, "/", nil), Want{Origin: testServer, ID: id, Wait: time.Minute}, "")
 			if err != nil || !bytes.Equal(w.Body.Bytes(), []byte("here")) {
 				t.Errorf("%q, %v", w.Body, err)
 			}
@@ -154,12 +154,12 @@ func TestDownloadStopsWaiting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	err := m.Download(httptest.NewRecorder(), r.WithContext(ctx), testServer, id, "", time.Hour)
+	err := m.Download(httptest.NewRecorder(), r.WithContext(ctx), Want{Origin: testServer, ID: id, Wait: time.Hour}, "")
 	if !errors.Is(err, api.ErrNotYetUploaded) {
 		t.Errorf("a client that left: %v", err)
 	}
 	m.awaited.waiting = maxAwaiting
-	if err := m.Download(httptest.NewRecorder(), r, testServer, id, "", time.Hour); !errors.Is(err, api.ErrNotYetUploaded) {
+	if err := m.Download(httptest.NewRecorder(), r, Want{Origin: testServer, ID: id, Wait: time.Hour}, ""); !errors.Is(err, api.ErrNotYetUploaded) {
 		t.Errorf("one too many: %v", err)
 	}
 	m.awaited.waiting = 0

@@ -12,7 +12,6 @@ import (
 
 	"hearth/server/api"
 	"hearth/server/media/picture"
-	"hearth/state/matrix"
 	"hearth/store"
 	"hearth/store/blob"
 )
@@ -26,26 +25,39 @@ const maxThumbnailBytes = 32 << 20
 const heavy = 4_000_000
 
 // Thumbnail answers with a thumbnail of a file, or with the file itself where
-// that is the best answer. The error is M_NOT_FOUND if the file is not here, 400
-// M_UNKNOWN if it is no picture that can be made smaller, 413 M_TOO_LARGE if that
-// would take too much, and M_LIMIT_EXCEEDED if too many wait for theirs. A file that
-// is to come is waited for, as [Repository.Download] does.
+// that is the best answer. The error is 400 M_UNKNOWN if it is no picture that can be
+// made smaller, 413 M_TOO_LARGE if that would take too much, 502 where the file is
+// another server's, and M_LIMIT_EXCEEDED if too many wait for theirs; and those of
+// [Repository.Download], which says whence the file comes.
 //
 // Spec: CS GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}.
-func (m *Repository) Thumbnail(w http.ResponseWriter, r *http.Request, origin matrix.ServerName, id store.MediaID, req picture.Request, timeout time.Duration) error {
-	found, err := m.await(r, origin, id, timeout)
+func (m *Repository) Thumbnail(w http.ResponseWriter, r *http.Request, want Want, req picture.Request) error {
+	s, err := m.smaller(r, want, req)
 	if err != nil {
 		return err
 	}
-	t, err := m.thumbnail(r.Context(), found, req)
+	return m.serve(w, r, s)
+}
+
+// smaller returns the thumbnail of a file that somebody wants.
+func (m *Repository) smaller(r *http.Request, want Want, req picture.Request) (served, error) {
+	found, err := m.await(r, want)
 	if err != nil {
-		return pictureError(err)
+		return served{}, err
 	}
-	if t.Type == "" {
-		return pictureError(picture.ErrBroken)
+	t, err := m.thumbnail(r.Context(), found, req)
+	if err == nil && t.Type == "" {
+		err = picture.ErrBroken
+	}
+	if err != nil {
+		err = pictureError(err)
+		if errors.Is(err, api.ErrTooLarge) && want.Origin != m.store.Server() {
+			err = api.ErrTooLarge.WithStatus(http.StatusBadGateway).Because("Content is too large to thumbnail")
+		}
+		return served{}, err
 	}
 	name := "thumbnail" + extensions[picture.Format(t.Type)]
-	return m.serve(w, r, served{content: t.Content, created: found.Created, mediaType: t.Type, name: name})
+	return served{content: t.Content, created: found.Created, mediaType: t.Type, name: name}, nil
 }
 
 // extensions end the file names of thumbnails.

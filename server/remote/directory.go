@@ -15,19 +15,15 @@ import (
 	"hearth/state/matrix"
 )
 
-// asked is what this server has asked others lately, for its users.
-type asked struct {
-	aliases  answers[AliasTarget]
-	profiles answers[Profile]
-	spaces   answers[state.SpaceAnswer]
+// replies is what other servers have answered lately to what users wanted to know.
+type replies struct {
+	aliases  answerCache[AliasTarget]
+	profiles answerCache[Profile]
+	spaces   answerCache[state.SpaceAnswer]
 }
 
 // askTimeout is how long a question may take for which a user waits.
 const askTimeout = 15 * time.Second
-
-// lenient reads what other servers write, where the json package refuses by default
-// what is not well-formed to the last.
-var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 // badAnswer is an answer that makes no sense.
 func badAnswer(server matrix.ServerName, to string) error {
@@ -50,7 +46,7 @@ const (
 // Alias asks the server of an alias where it leads. The errors are those of
 // [Network.Do]. Spec: SS GET /_matrix/federation/v1/query/directory.
 func (n *Network) Alias(ctx context.Context, alias matrix.RoomAlias) (AliasTarget, error) {
-	target, _, err := n.asked.aliases.ask(ctx, n.config.Now, string(alias), aliasLife, func(ctx context.Context) (AliasTarget, int, error) {
+	target, _, err := n.replies.aliases.ask(ctx, n.config.Now, string(alias), aliasLife, func(ctx context.Context) (AliasTarget, int, error) {
 		target, err := n.queryAlias(ctx, alias)
 		size := len(target.Room)
 		for _, server := range target.Servers {
@@ -79,7 +75,7 @@ func readAlias(body []byte, from matrix.ServerName) (AliasTarget, error) {
 		Room    string           `json:"room_id"`
 		Servers []jsontext.Value `json:"servers"`
 	}
-	err := json.Unmarshal(body, &answer, lenient)
+	err := json.Unmarshal(body, &answer, answerOptions)
 	room, bad := matrix.ParseRoomID(answer.Room)
 	if err != nil || bad != nil {
 		return AliasTarget{}, badAnswer(from, "directory")
@@ -90,7 +86,7 @@ func readAlias(body []byte, from matrix.ServerName) (AliasTarget, error) {
 		if len(target.Servers) == maxAliasServers {
 			break
 		}
-		if json.Unmarshal(value, &text, lenient) != nil {
+		if json.Unmarshal(value, &text, answerOptions) != nil {
 			continue
 		}
 		if server, err := matrix.ParseServerName(text); err == nil && !slices.Contains(target.Servers, server) {

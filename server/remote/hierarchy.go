@@ -33,12 +33,12 @@ const (
 // Spec: SS GET /_matrix/federation/v1/hierarchy/{roomId}.
 func (n *Network) Space(ctx context.Context, room matrix.RoomID, via []matrix.ServerName) (answer state.SpaceAnswer, asked bool, err error) {
 	if len(via) == 0 {
-		if answer, known := n.asked.spaces.get(string(room), n.config.Now()); known {
+		if answer, known := n.replies.spaces.get(string(room), n.config.Now()); known {
 			return answer, false, nil
 		}
 		return answer, false, errNobodyAsked
 	}
-	return n.asked.spaces.ask(ctx, n.config.Now, string(room), spaceLife, func(ctx context.Context) (state.SpaceAnswer, int, error) {
+	return n.replies.spaces.ask(ctx, n.config.Now, string(room), spaceLife, func(ctx context.Context) (state.SpaceAnswer, int, error) {
 		answer, err := n.askSpace(ctx, room, via)
 		return answer, answer.Size(), err
 	})

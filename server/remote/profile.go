@@ -28,7 +28,7 @@ const (
 // change it. The errors are those of [Network.Do].
 // Spec: SS GET /_matrix/federation/v1/query/profile.
 func (n *Network) Profile(ctx context.Context, user matrix.UserID) (Profile, error) {
-	profile, _, err := n.asked.profiles.ask(ctx, n.config.Now, string(user), profileLife, func(ctx context.Context) (Profile, int, error) {
+	profile, _, err := n.replies.profiles.ask(ctx, n.config.Now, string(user), profileLife, func(ctx context.Context) (Profile, int, error) {
 		var body jsontext.Value
 		err := n.Do(ctx, user.Server(), Request{
 			Method: http.MethodGet, Insist: true, Timeout: askTimeout, MaxBytes: maxProfile,
@@ -54,7 +54,7 @@ func (n *Network) Profile(ctx context.Context, user matrix.UserID) (Profile, err
 // must be text and are not.
 func readProfile(body []byte) (Profile, bool) {
 	var fields Profile
-	if jsontext.Value(body).Kind() != '{' || json.Unmarshal(body, &fields, lenient) != nil {
+	if jsontext.Value(body).Kind() != '{' || json.Unmarshal(body, &fields, answerOptions) != nil {
 		return nil, false
 	}
 	profile := make(Profile, len(fields))

@@ -191,13 +191,13 @@ func readPublicRooms(body []byte) (PublicRooms, bool) {
 		Prev  jsontext.Value   `json:"prev_batch"`
 		Total jsontext.Value   `json:"total_room_count_estimate"`
 	}
-	if json.Unmarshal(body, &answer, lenient) != nil {
+	if json.Unmarshal(body, &answer, answerOptions) != nil {
 		return PublicRooms{}, false
 	}
 	page := PublicRooms{Chunk: []state.PublishedRoom{}, Next: tokenOf(answer.Next), Prev: tokenOf(answer.Prev)}
 	for _, value := range answer.Chunk {
 		var room state.PublishedRoom
-		if json.Unmarshal(value, &room, lenient) != nil {
+		if json.Unmarshal(value, &room, answerOptions) != nil {
 			continue
 		}
 		if _, err := matrix.ParseRoomID(string(room.Room)); err != nil {
@@ -210,7 +210,7 @@ func readPublicRooms(body []byte) (PublicRooms, bool) {
 			break
 		}
 	}
-	if json.Unmarshal(answer.Total, &page.Total, lenient) != nil || page.Total < 0 {
+	if json.Unmarshal(answer.Total, &page.Total, answerOptions) != nil || page.Total < 0 {
 		page.Total = len(page.Chunk)
 	}
 	return page, true
@@ -219,7 +219,7 @@ func readPublicRooms(body []byte) (PublicRooms, bool) {
 // tokenOf reads a token of a page.
 func tokenOf(value jsontext.Value) string {
 	var text string
-	if json.Unmarshal(value, &text, lenient) != nil || len(text) > maxSince {
+	if json.Unmarshal(value, &text, answerOptions) != nil || len(text) > maxSince {
 		return ""
 	}
 	return text

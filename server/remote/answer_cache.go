@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// answers keeps what other servers have answered for a while, and has those who ask
+// answerCache keeps what other servers have answered for a while, and has those who ask
 // for the same at the same time wait for one request. What goes wrong is not kept.
 // The zero value is empty and of use.
-type answers[V any] struct {
+type answerCache[V any] struct {
 	flight singleflight.Group
 
 	mu    sync.Mutex // guards the fields below
@@ -30,7 +30,7 @@ type kept[V any] struct {
 const answerBytes = 2 << 20
 
 // get returns the answer that is kept under a key.
-func (a *answers[V]) get(key string, now time.Time) (value V, found bool) {
+func (a *answerCache[V]) get(key string, now time.Time) (value V, found bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	k, found := a.kept[key]
@@ -41,7 +41,7 @@ func (a *answers[V]) get(key string, now time.Time) (value V, found bool) {
 }
 
 // put keeps an answer. Where there are too many, old ones go, then any.
-func (a *answers[V]) put(key string, k kept[V], now time.Time) {
+func (a *answerCache[V]) put(key string, k kept[V], now time.Time) {
 	k.bytes += len(key) + 100 // of the map
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -70,7 +70,7 @@ func (a *answers[V]) put(key string, k kept[V], now time.Time) {
 }
 
 // drop forgets an answer, if there is one. The caller holds mu.
-func (a *answers[V]) drop(key string) {
+func (a *answerCache[V]) drop(key string) {
 	a.bytes -= a.kept[key].bytes
 	delete(a.kept, key)
 }
@@ -78,7 +78,7 @@ func (a *answers[V]) drop(key string) {
 // ask returns what is kept under a key, or what fetch gets, which it keeps for a
 // time. fetch returns how many bytes the answer takes, too; it goes on when this
 // caller leaves, for the others. asked says that nothing was kept.
-func (a *answers[V]) ask(ctx context.Context, clock func() time.Time, key string, life time.Duration, fetch func(context.Context) (V, int, error)) (value V, asked bool, err error) {
+func (a *answerCache[V]) ask(ctx context.Context, clock func() time.Time, key string, life time.Duration, fetch func(context.Context) (V, int, error)) (value V, asked bool, err error) {
 	if value, found := a.get(key, clock()); found {
 		return value, false, nil
 	}
