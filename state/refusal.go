@@ -33,6 +33,8 @@ var (
 	ErrBadAlias = errors.New("bad alias")
 	// ErrStale: a token of pages leads to where nothing is any more.
 	ErrStale = errors.New("stale token")
+	// ErrUnknownUser: there is no such user here.
+	ErrUnknownUser = errors.New("unknown user")
 	// ErrInviteBlocked: the user wants no invites.
 	ErrInviteBlocked = errors.New("invite blocked")
 	// ErrUnableToGrantJoin: the room is restricted and no user here may let people in.

@@ -184,3 +184,44 @@ type IncompatibleError struct {
 
 // Error names the version.
 func (e *IncompatibleError) Error() string { return "the room is of version " + e.Version.ID }
+
+// Bounds of the members whom [WithoutMembers] gives: as many as a room is named
+// after, of the first that are looked at.
+const (
+	maxHeroes     = 5
+	maxHeroesSeen = 1000
+)
+
+// WithoutMembers returns the state before a join without the members: "If the room to
+// be joined has no m.room.name nor m.room.canonical_alias events in its current state,
+// the resident server should determine the room members who would be included in the
+// m.heroes property", which are among it. Spec: SS send_join, omit_members.
+func WithoutMembers(tx *store.Tx, join *store.StoredEvent) (nums []store.EventNum, err error) {
+	err = tx.WalkState(join.RoomNum, join.Before, store.StateOthers, func(_ store.Slot, num store.EventNum) (bool, error) {
+		nums = append(nums, num)
+		return true, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, typ := range []string{"m.room.name", "m.room.canonical_alias"} {
+		if num, err := numAt(tx, join.RoomNum, join.Before, typ, ""); num != 0 || err != nil {
+			return nums, err
+		}
+	}
+	heroes, seen := 0, 0
+	err = tx.WalkState(join.RoomNum, join.Before, store.StateMembers, func(_ store.Slot, num store.EventNum) (bool, error) {
+		ev, err := tx.Event(join.RoomNum, num)
+		if err != nil {
+			return false, err
+		}
+		member, err := ev.Member()
+		if err == nil && (member.Membership == matrix.Join || member.Membership == matrix.Invite) && *ev.StateKey != string(join.Sender) {
+			nums = append(nums, num)
+			heroes++
+		}
+		seen++
+		return heroes < maxHeroes && seen < maxHeroesSeen, nil
+	})
+	return nums, err
+}

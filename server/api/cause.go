@@ -73,6 +73,8 @@ var refusals = []refusal{
 	{state.ErrStale, ErrInvalidParam},
 	{state.ErrInviteBlocked, ErrInviteBlocked},
 	{state.ErrUnableToGrantJoin, ErrUnableToGrantJoin},
+	{state.ErrUnableToAuthoriseJoin, ErrUnableToAuthoriseJoin},
+	{state.ErrUnknownUser, ErrNotFound},
 	{state.ErrBadStripped, ErrInvalidParam},
 	{state.ErrNotInvite, ErrInvalidParam},
 }
