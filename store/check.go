@@ -55,6 +55,11 @@ var checks = []func(*checker) error{
 	checkHeads,
 	checkMemberships,
 	checkRoomServers,
+	checkOutbox,
+	checkDestinations,
+	checkInbox,
+	checkServerTxns,
+	checkJoins,
 	checkRoomRecords,
 	checkThreads,
 	checkWords,
@@ -63,6 +68,9 @@ var checks = []func(*checker) error{
 	checkSlots,
 	checkSnapshots,
 	checkSigningKeys,
+	checkServerKeys,
+	checkHosts,
+	checkBackoffs,
 	checkAccounts,
 	checkTokens,
 	checkInvitations,
@@ -216,6 +224,10 @@ func checkStream(c *checker) error {
 		case streamMembership:
 			if change.Room == 0 || change.User == 0 {
 				c.faultf("stream entry %d: membership of user %d in room %d", change.Position, change.User, change.Room)
+			}
+		case streamOutbox:
+			if c.ServerName(change.Server) == "" {
+				c.faultf("stream entry %d: server %d is unknown", change.Position, change.Server)
 			}
 		case streamAccountData, streamReceipt, streamToDevice, streamDevices, streamProfile:
 			if change.User == 0 {

@@ -15,7 +15,8 @@ import (
 
 // PutRoomServer sets how many members of another server have joined a room; 0
 // takes the server out of it. It is for who counts a whole state at once, as a
-// join does; a change of state is counted by [Tx.CountRoomServer].
+// join does; a change of state is counted by [Tx.CountRoomServer]. A server that
+// was not in the room is in it from this write on.
 func (tx *Tx) PutRoomServer(room RoomNum, server ServerNum, joined uint64) error {
 	key, mirror := roomServerKey(room, server), serverRoomKey(server, room)
 	if joined == 0 {
@@ -24,8 +25,16 @@ func (tx *Tx) PutRoomServer(room RoomNum, server ServerNum, joined uint64) error
 		}
 		return tx.delete(bucketRemote, mirror)
 	}
-	known := tx.get(bucketRoom, key) != nil
-	if err := tx.put(bucketRoom, key, binary.AppendUvarint(nil, joined)); err != nil || known {
+	was, err := tx.roomServer(room, server)
+	if err != nil {
+		return err
+	}
+	since := was.since
+	if was.joined == 0 {
+		since = tx.Position()
+	}
+	v := binary.AppendUvarint(nil, joined)
+	if err := tx.put(bucketRoom, key, binary.AppendUvarint(v, uint64(since))); err != nil || was.joined > 0 {
 		return err
 	}
 	return tx.put(bucketRemote, mirror, nil)
@@ -41,11 +50,11 @@ func (tx *Tx) CountRoomServer(room RoomNum, server matrix.ServerName, n int64) e
 	if err != nil {
 		return err
 	}
-	joined, err := tx.roomServer(room, num)
+	was, err := tx.roomServer(room, num)
 	if err != nil {
 		return err
 	}
-	if n += int64(joined); n < 0 {
+	if n += int64(was.joined); n < 0 {
 		return fmt.Errorf("members of %s in room %d: %w", server, room, ErrDamaged)
 	}
 	return tx.PutRoomServer(room, num, uint64(n))
@@ -55,12 +64,27 @@ func (tx *Tx) CountRoomServer(room RoomNum, server matrix.ServerName, n int64) e
 // of its users have joined, until fn returns false or an error. fn must not
 // change them.
 func (tx *Tx) RoomServers(room RoomNum, fn func(server ServerNum, joined uint64) (bool, error)) error {
-	return tx.scan(bucketRoom, keyOf(uint32(room), roomServer), nil, func(rest, v []byte) (bool, error) {
-		joined, err := readRoomServer(rest, v)
-		if err != nil {
-			return false, fmt.Errorf("server %x of room %d: %w", rest, room, err)
+	return tx.eachRoomServer(room, func(server ServerNum, is inRoom) (bool, error) { return fn(server, is.joined) })
+}
+
+// RoomServersAt calls fn for each other server that is in a room and has been
+// there without a break since a position: what has happened then is for it.
+func (tx *Tx) RoomServersAt(room RoomNum, pos Position, fn func(ServerNum) (bool, error)) error {
+	return tx.eachRoomServer(room, func(server ServerNum, is inRoom) (bool, error) {
+		if is.since > pos {
+			return true, nil
 		}
-		return fn(ServerNum(u32(rest)), joined)
+		return fn(server)
+	})
+}
+
+func (tx *Tx) eachRoomServer(room RoomNum, fn func(ServerNum, inRoom) (bool, error)) error {
+	return tx.scan(bucketRoom, keyOf(uint32(room), roomServer), nil, func(rest, v []byte) (bool, error) {
+		is, err := readRoomServer(v)
+		if len(rest) != 4 || err != nil {
+			return false, fmt.Errorf("server %x of room %d: %w", rest, room, ErrDamaged)
+		}
+		return fn(ServerNum(u32(rest)), is)
 	})
 }
 
@@ -81,26 +105,38 @@ func (tx *Tx) ServerInRoom(room RoomNum, server ServerNum) bool {
 	return tx.get(bucketRoom, roomServerKey(room, server)) != nil
 }
 
-// roomServer returns how many members of a server have joined a room.
-func (tx *Tx) roomServer(room RoomNum, server ServerNum) (uint64, error) {
-	v := tx.get(bucketRoom, roomServerKey(room, server))
-	if v == nil {
-		return 0, nil
-	}
-	joined, err := readRoomServer(appendU32(nil, uint32(server)), v)
-	if err != nil {
-		return 0, fmt.Errorf("server %d of room %d: %w", server, room, err)
-	}
-	return joined, nil
+// ServerInRoomAt is ServerInRoom for who has been there without a break since a
+// position.
+func (tx *Tx) ServerInRoomAt(room RoomNum, server ServerNum, pos Position) (bool, error) {
+	is, err := tx.roomServer(room, server)
+	return is.joined > 0 && is.since <= pos, err
 }
 
-func readRoomServer(rest, v []byte) (uint64, error) {
-	r := reader{b: v}
-	joined := r.uvarint()
-	if len(rest) != 4 || r.err != nil || len(r.b) > 0 || joined == 0 {
-		return 0, ErrDamaged
+// inRoom is what is noted of a server in a room.
+type inRoom struct {
+	joined uint64   // how many of its users have joined; 0: the server is not in the room
+	since  Position // where the stream stood when it came
+}
+
+func (tx *Tx) roomServer(room RoomNum, server ServerNum) (inRoom, error) {
+	v := tx.get(bucketRoom, roomServerKey(room, server))
+	if v == nil {
+		return inRoom{}, nil
 	}
-	return joined, nil
+	is, err := readRoomServer(v)
+	if err != nil {
+		return inRoom{}, fmt.Errorf("server %d of room %d: %w", server, room, err)
+	}
+	return is, nil
+}
+
+func readRoomServer(v []byte) (inRoom, error) {
+	r := reader{b: v}
+	is := inRoom{joined: r.uvarint(), since: Position(r.uvarint())}
+	if r.err != nil || len(r.b) > 0 || is.joined == 0 {
+		return inRoom{}, ErrDamaged
+	}
+	return is, nil
 }
 
 // purgeServers takes servers out of a room that is being purged.

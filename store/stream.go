@@ -94,6 +94,18 @@ func (tx *Tx) ChangesBack(before Position, fn func(Change) (bool, error)) error 
 	})
 }
 
+// ChangeAt returns the entry of the stream at a position; ok is false where there
+// is none, or none any more.
+func (tx *Tx) ChangeAt(pos Position) (c Change, ok bool, err error) {
+	key := appendU64(nil, uint64(pos))
+	v := tx.get(bucketStream, key)
+	if v == nil {
+		return Change{}, false, nil
+	}
+	c, err = readChange(key, v)
+	return c, err == nil, err
+}
+
 // IsReceipt says whether the change is a receipt.
 func (c Change) IsReceipt() bool { return c.Kind == streamReceipt }
 
