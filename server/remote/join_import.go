@@ -1,0 +1,175 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// importStep is how many events are in memory at a time while a room is brought here.
+const importStep = 256
+
+// progressEvery is how often the log is told how far a join has come.
+const progressEvery = 10 * time.Second
+
+// bringRoom brings the room of an answer that is in a spool into the store and joins
+// it.
+func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix.RoomID, from *spool, index *joinIndex) error {
+	log := j.log.With("room", room, "server", join.Server)
+	im := j.rooms.Import(join, room)
+	order := index.order()
+	began, told, left := time.Now(), time.Now(), index.dropped+index.came-len(order)
+	for done := 0; done < len(order); done += importStep {
+		if time.Since(told) > progressEvery {
+			told = time.Now()
+			log.Info("joining a room", "events", done, "of", len(order), "took", time.Since(began).Round(time.Second))
+		}
+		refused, err := j.bringSome(ctx, im, from, index, order[done:min(done+importStep, len(order))])
+		if err != nil {
+			return err
+		}
+		left += refused
+	}
+	event, err := j.joinEvent(ctx, join, from)
+	if err != nil {
+		return err
+	}
+	if err := im.Finish(ctx, event); err != nil {
+		return err
+	}
+	log.Info("joined a room", "user", join.User, "events", len(order), "left_out", left, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// bringSome brings some events, and says how many it left out.
+func (j *Joiner) bringSome(ctx context.Context, im *state.Import, from *spool, index *joinIndex, numbers []uint32) (refused int, err error) {
+	events := make([]state.ImportedEvent, 0, len(numbers))
+	for _, n := range numbers {
+		_, data, err := from.read(index.events[n].place)
+		if err != nil {
+			return 0, err
+		}
+		ev, err := matrix.Parse(index.version, bytes.Clone(data))
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", errSpool, err)
+		}
+		events = append(events, state.ImportedEvent{Event: ev, State: index.events[n].state})
+	}
+	sound, err := j.verifySome(ctx, im, events)
+	if err != nil {
+		return 0, err
+	}
+	refused = len(events) - len(sound)
+	refusals, err := im.Put(ctx, sound)
+	for i, refusal := range refusals {
+		if refusal != nil {
+			refused++
+			j.log.Debug("an event of a join is left out", "event", sound[i].ID, "err", refusal)
+		}
+	}
+	return refused, err
+}
+
+// verifySome returns the events that may be used: those that are here already, and of
+// the others those that are signed as they must be, in their redacted form where the
+// content hash does not fit.
+func (j *Joiner) verifySome(ctx context.Context, im *state.Import, events []state.ImportedEvent) ([]state.ImportedEvent, error) {
+	known, err := im.Known(events)
+	if err != nil {
+		return nil, err
+	}
+	unknown := make([]*matrix.Event, 0, len(events))
+	for i, ev := range events {
+		if !known[i] {
+			unknown = append(unknown, ev.Event)
+		}
+	}
+	errs := j.verify(ctx, unknown)
+	if err := ctx.Err(); err != nil {
+		return nil, err // nothing was found out
+	}
+	sound, at := events[:0:0], 0
+	for i, ev := range events {
+		if known[i] {
+			sound = append(sound, ev)
+			continue
+		}
+		err := errs[at]
+		at++
+		if err == nil && !ev.VerifyContentHash() {
+			ev.Event, err = ev.RedactedCopy()
+		}
+		if err != nil {
+			j.log.Debug("an event of a join is left out", "event", events[i].ID, "err", err)
+			continue
+		}
+		sound = append(sound, ev)
+	}
+	return sound, nil
+}
+
+// joinEvent returns our event with the signatures that it needs: as the other server
+// returned it, after a check that it is ours but for signatures.
+//
+// Spec: SS send_join, event: "Required if the room is restricted and the joining user
+// is authorised by one of the conditions."
+func (j *Joiner) joinEvent(ctx context.Context, join store.RoomJoin, from *spool) (*matrix.Event, error) {
+	own, err := matrix.Parse(join.Version, join.Event)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := returned(from)
+	if err != nil {
+		return nil, err
+	}
+	return j.signedEvent(ctx, own, raw)
+}
+
+// signedEvent returns our event as another server returned it, raw, if that is ours
+// and carries more signatures; and our own if it needs no more.
+func (j *Joiner) signedEvent(ctx context.Context, own *matrix.Event, raw []byte) (*matrix.Event, error) {
+	if len(own.RequiredSigners()) <= 1 {
+		return own, nil
+	}
+	if raw == nil {
+		return nil, fmt.Errorf("the other server did not return the event of the join: %w", state.ErrGivenState)
+	}
+	ev, err := matrix.Parse(own.Version, raw)
+	if err != nil || !sameEvent(ev, own) {
+		return nil, errors.Join(fmt.Errorf("the other server returned another event: %w", state.ErrGivenState), err)
+	}
+	if err := j.verify(ctx, []*matrix.Event{ev})[0]; err != nil {
+		return nil, fmt.Errorf("the event that the other server returned: %w", err)
+	}
+	return ev, nil
+}
+
+// sameEvent says whether two events differ in their signatures alone.
+func sameEvent(a, b *matrix.Event) bool {
+	x, errX := withoutSignatures(a)
+	y, errY := withoutSignatures(b)
+	return a.ID == b.ID && errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+func withoutSignatures(ev *matrix.Event) ([]byte, error) {
+	var members map[string]jsontext.Value
+	if err := json.Unmarshal(ev.JSON(), &members); err != nil {
+		return nil, err
+	}
+	delete(members, "signatures")
+	delete(members, "unsigned")
+	text, err := json.Marshal(members, json.Deterministic(true))
+	if err != nil {
+		return nil, err
+	}
+	return matrix.CanonicalFor(ev.Version, text)
+}

@@ -1,0 +1,88 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// maxKnockAnswer bounds the answer to a knock: the room's stripped state.
+const maxKnockAnswer = 1 << 20
+
+// Knock knocks on a room for a local user: in the room itself if this server is in
+// it, else by way of the servers named, in their order. What the room looks like is
+// remembered for the user. A refusal of another server is an [Error].
+//
+// Spec: CS Knocking on rooms; SS Knocking upon a room.
+func (j *Joiner) Knock(ctx context.Context, knock state.Join, servers []matrix.ServerName) error {
+	here, err := j.resident(knock.Room)
+	if err != nil {
+		return err
+	}
+	if here {
+		_, err := j.rooms.ChangeMembership(ctx, state.MembershipChange{
+			Room: knock.Room, Sender: knock.User, Target: knock.User, Membership: matrix.Knock, Reason: knock.Reason,
+		})
+		return err
+	}
+	refusal := fmt.Errorf("knock on %s: %w", knock.Room, ErrNoServer)
+	for i, server := range j.candidates(servers) {
+		err := j.knockAt(ctx, knock, server)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if i == 0 {
+			refusal = nil
+		}
+		refusal = weightier(refusal, err)
+	}
+	return refusal
+}
+
+// knockAt knocks by way of one server.
+func (j *Joiner) knockAt(ctx context.Context, knock state.Join, server matrix.ServerName) error {
+	proposal, err := j.propose(ctx, server, "make_knock", knock.Room, knock.User, matrix.Knock)
+	if err != nil {
+		return err
+	}
+	ev, err := j.rooms.Draft(proposal, knock)
+	if err != nil {
+		return err
+	}
+	var was store.LocalMembership
+	err = j.store.View(func(tx *store.Tx) (err error) {
+		was, _, err = tx.LocalMembership(tx.UserNum(knock.User), tx.RoomNum(knock.Room))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		State []jsontext.Value `json:"knock_room_state"`
+	}
+	q := Request{
+		Method: http.MethodPut, Path: memberPath("v1", "send_knock", ev), Body: jsontext.Value(ev.JSON()),
+		MaxBytes: maxKnockAnswer, Timeout: makeTimeout, Insist: true,
+	}
+	if err := j.ask(ctx, server, q, &answer); err != nil {
+		return err
+	}
+	verify := func(ev *matrix.Event) error { return j.verify(ctx, []*matrix.Event{ev})[0] }
+	is := store.LocalMembership{
+		Membership: matrix.Knock, PDU: ev.JSON(), Version: ev.Version.ID, Stripped: state.KnockState(ev, answer.State, verify),
+	}
+	err = j.store.Update(ctx, func(tx *store.Tx) (err error) {
+		is.Room, err = tx.PutRoomNum(knock.Room)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return j.settle(ctx, knock.User, was, is)
+}
