@@ -135,7 +135,7 @@ func openOwner(config Config) (*owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	rooms, err := openRooms(st, config.DefaultRoomVersion, slog.New(slog.DiscardHandler))
+	rooms, err := openRooms(st, config.DefaultRoomVersion, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -145,9 +145,9 @@ func openOwner(config Config) (*owner, error) {
 
 // openRooms returns the rooms of a store, with the server's signing key; the first
 // time, it makes the key. version is that of rooms whose creator asks for none.
-func openRooms(st *store.Store, version string, log *slog.Logger) (*state.Rooms, error) {
+func openRooms(st *store.Store, version string, now func() time.Time, log *slog.Logger) (*state.Rooms, error) {
 	rooms := state.Config{
-		Store: st, Server: st.Server(), DefaultVersion: version, Carry: client.CarryRoom, Log: log,
+		Store: st, Server: st.Server(), DefaultVersion: version, Carry: client.CarryRoom, Now: now, Log: log,
 	}
 	read := func(tx *store.Tx) (err error) {
 		rooms.Key, err = tx.SigningKey()

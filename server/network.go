@@ -23,7 +23,7 @@ const (
 )
 
 // newNetwork returns the other servers, as the settings let us reach them.
-func (s *Server) newNetwork(rooms *state.Rooms, dialer *remote.Dialer) (*remote.Network, error) {
+func (s *Server) newNetwork(rooms *state.Rooms) (*remote.Network, error) {
 	roots, err := readRoots(s.config.FederationCA)
 	if err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func (s *Server) newNetwork(rooms *state.Rooms, dialer *remote.Dialer) (*remote.
 	return remote.NewNetwork(remote.NetworkConfig{
 		Store:    s.store,
 		Key:      rooms.Key,
-		Dial:     dialer.Dial,
+		Dial:     s.outside.dial,
 		Roots:    roots,
 		Notaries: s.config.TrustedKeyServers,
 		MaxConns: maxRemoteConns(s.config.Memory, openFiles()),

@@ -41,8 +41,17 @@ type Server struct {
 	federation *federation.Server
 	push       *push.Gateway
 	router     *api.Router
+	handler    http.Handler // router
 	admin      *admin
 	listeners  []net.Listener
+	outside    outside
+}
+
+// outside is what a server meets beyond its settings. A simulation has its own.
+type outside struct {
+	store store.Options
+	dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	now   func() time.Time // the time that events carry
 }
 
 // New opens the data and the listeners of a server. It starts nothing, and Run
@@ -53,20 +62,32 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	holdMemory(config.Memory)
-	s := &Server{config: config, log: log}
-	if err := s.open(); err != nil {
+	dialer := remote.NewDialer(config.AllowPrivateNetworks == On)
+	s := &Server{config: config, log: log, outside: outside{store.Options{Lock: lockWait}, dialer.Dial, time.Now}}
+	if err := s.open(dialer); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
 // open opens everything, from the bottom up.
-func (s *Server) open() (err error) {
-	s.store, err = store.Open(s.config.Data, s.config.ServerName, store.Options{Lock: lockWait})
+func (s *Server) open(dialer *remote.Dialer) (err error) {
+	if err := s.openParts(dialer); err != nil {
+		return err
+	}
+	if s.admin, err = openAdmin(s.store.Dir(), s.owner, s.log); err != nil {
+		return err
+	}
+	return s.listen()
+}
+
+// openParts opens everything but sockets.
+func (s *Server) openParts(dialer *remote.Dialer) (err error) {
+	s.store, err = store.Open(s.config.Data, s.config.ServerName, s.outside.store)
 	if err != nil {
 		return err
 	}
-	rooms, err := openRooms(s.store, s.config.DefaultRoomVersion, s.log)
+	rooms, err := openRooms(s.store, s.config.DefaultRoomVersion, s.outside.now, s.log)
 	if err != nil {
 		return err
 	}
@@ -74,7 +95,6 @@ func (s *Server) open() (err error) {
 	if s.config.RateLimits == On {
 		limits = api.NewLimiter()
 	}
-	dialer := remote.NewDialer(s.config.AllowPrivateNetworks == On)
 	mediaConfig := media.Config{Budget: newBudget(s.config.Memory).take, Log: s.log}
 	if s.config.URLPreviews == On {
 		mediaConfig.Previews = dialer.Client(remote.ClientConfig{Redirects: media.PreviewRedirects, PerHost: 2})
@@ -82,7 +102,7 @@ func (s *Server) open() (err error) {
 	s.media = media.New(s.store, mediaConfig)
 	s.push = push.NewGateway(s.store, dialer.Client(remote.ClientConfig{Timeout: push.SendTimeout}), s.log)
 	if s.config.Federation == On {
-		if s.network, err = s.newNetwork(rooms, dialer); err != nil {
+		if s.network, err = s.newNetwork(rooms); err != nil {
 			return err
 		}
 	}
@@ -93,13 +113,9 @@ func (s *Server) open() (err error) {
 		s.federation = federation.New(s.federationConfig(rooms, limits))
 		routes = append(routes, s.federation.Routes()...)
 	}
-	if s.router, err = api.NewRouter(s.log, routes...); err != nil {
-		return err
-	}
-	if s.admin, err = openAdmin(s.store.Dir(), s.owner, s.log); err != nil {
-		return err
-	}
-	return s.listen()
+	s.router, err = api.NewRouter(s.log, routes...)
+	s.handler = s.router
+	return err
 }
 
 // clientConfig returns the settings of the Client-Server API.
@@ -202,7 +218,7 @@ func (s *Server) Run(ctx context.Context) error {
 	requests, cutOff := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutOff()
 	base := api.WithStopping(api.WithTrustedProxies(requests, s.config.TrustedProxies), stopping)
-	web := newHTTPServer(base, s.router, s.log)
+	web := newHTTPServer(base, s.handler, s.log)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.owner.rooms.Run(ctx) })
@@ -215,7 +231,9 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error {
 		return s.push.Run(ctx, push.Sources{Notices: s.client.Notices, Unread: s.client.UnreadCount})
 	})
-	g.Go(func() error { return s.admin.run(ctx) })
+	if s.admin != nil {
+		g.Go(func() error { return s.admin.run(ctx) })
+	}
 	g.Go(func() error { return newIdle().run(ctx) })
 	for _, l := range s.listeners {
 		s.log.Info("listening", "server", s.config.ServerName, "address", listenName(l))
