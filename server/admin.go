@@ -150,6 +150,9 @@ type (
 		Done    bool          `json:"done,omitzero"`
 		Error   string        `json:"error,omitzero"`
 	}
+	keyAnswer struct {
+		Key string `json:"key"`
+	}
 	checkAnswer struct {
 		Faults []string `json:"faults"`
 		Count  int      `json:"count"`
@@ -202,6 +205,10 @@ func (o *owner) routes() []api.Route {
 			return leftAnswer{left}, err
 		}),
 		{Pattern: "POST /room/purge", Handle: o.purge},
+		post("/keys/rotate", func(ctx context.Context, _ struct{}) (keyAnswer, error) {
+			id, err := o.rotateKeys(ctx)
+			return keyAnswer{id}, err
+		}),
 		post("/check", func(ctx context.Context, _ struct{}) (checkAnswer, error) {
 			faults, count, err := o.check(ctx)
 			return checkAnswer{faults, count}, err

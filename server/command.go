@@ -136,6 +136,7 @@ func commands(serve Serve) []command {
 		addUserCommand(), resetUserCommand(), listUsersCommand(), deactivateUserCommand(),
 		addTokenCommand(), listTokensCommand(), revokeTokenCommand(),
 		listRoomsCommand(), leaveRoomCommand(), purgeRoomCommand(),
+		rotateKeysCommand(),
 		checkCommand(), backupCommand(), restoreCommand(),
 		{name: "version", help: "print the version, and that of the running server", run: printVersion},
 		{name: "health", hidden: true, help: "ask the running server whether it is well", run: askHealth},

@@ -50,9 +50,6 @@ type Config struct {
 	LogFormat LogFormat
 }
 
-// noFederation is what settings of federation are told that ask for something.
-const noFederation = "talking to other servers comes with a later release"
-
 // settings declares every setting, bound to the fields of c. The order is that of
 // the help.
 func (c *Config) settings() []setting {
@@ -94,12 +91,10 @@ func (c *Config) settings() []setting {
 			help: "port for the challenge by TLS"},
 
 		{group: "Other servers", name: "federation", arg: "on|off", value: onOff(&c.Federation), initial: "on",
-			help: "whether rooms are shared with other servers (" + noFederation + ")"},
+			help: "whether rooms are shared with other servers"},
 		{name: "federation-ca", arg: "FILE", value: text(&c.FederationCA, parsePath),
-			warn: noFederation,
 			help: "further root certificates (PEM) for requests to other servers"},
 		{name: "trusted-key-servers", arg: "NAME,…", value: list(&c.TrustedKeyServers, matrix.ParseServerName),
-			warn: noFederation,
 			help: "servers that are asked for the keys of servers that do not answer"},
 		{name: "allow-private-networks", bare: true, value: onOff(&c.AllowPrivateNetworks), initial: "off",
 			help: "outgoing requests may reach loopback and private addresses"},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sync/semaphore"
 
 	"hearth/server/api"
 	"hearth/server/media"
@@ -61,8 +62,12 @@ type Server struct {
 	limits  *api.Limiter
 	now     func() time.Time
 	log     *slog.Logger
-	turns   *turns
-	inbox   *inbox
+	// bodies are the bytes of requests that are in memory.
+	bodies *semaphore.Weighted
+	// vouching are the requests that we make as a notary.
+	vouching *semaphore.Weighted
+	turns    *turns
+	inbox    *inbox
 	// check is the network's Check.
 	check func(context.Context, *matrix.Version, []jsontext.Value) ([]*matrix.Event, []error)
 }
@@ -84,6 +89,7 @@ func New(config Config) *Server {
 	s := &Server{
 		config: config, store: config.Store, rooms: config.Rooms, network: config.Network, media: config.Media,
 		limits: config.Limits, now: config.Now, log: config.Log,
+		bodies: semaphore.NewWeighted(bodyBudget), vouching: semaphore.NewWeighted(2 * notaryWorkers),
 		turns: newTurns(), inbox: newInbox(config), check: config.Network.Check,
 	}
 	config.Network.OnHeard(s.inbox.queue.heard)

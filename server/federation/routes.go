@@ -49,7 +49,12 @@ var routes = slices.Concat(
 
 // serverRoutes are about the server itself and keys.
 var serverRoutes = []route{
+	{"GET /.well-known/matrix/server", open, 0, (*Server).getWellKnown},
 	{"GET /_matrix/federation/v1/version", open, 0, (*Server).getVersion},
+	{"GET /_matrix/key/v2/server/{keyID?}", open, 0, (*Server).getServerKey},
+	{"GET /_matrix/key/v2/query/{serverName}", open, 0, (*Server).perspectivesKeyQuery},
+	{"GET /_matrix/key/v2/query/{serverName}/{keyID}", open, 0, (*Server).perspectivesKeyQuery},
+	{"POST /_matrix/key/v2/query", open, 0, (*Server).bulkPerspectivesKeyQuery},
 }
 
 // transactionRoutes take events in.
@@ -90,7 +95,8 @@ func (s *Server) Routes() []api.Route {
 	all := make([]api.Route, 0, len(routes))
 	for _, rt := range routes {
 		all = append(all, api.Route{Pattern: rt.pattern, Handle: func(w http.ResponseWriter, r *http.Request) error {
-			from, err := s.authenticate(r, rt)
+			from, release, err := s.authenticate(r, rt)
+			defer release()
 			if err != nil {
 				return err
 			}

@@ -275,3 +275,16 @@ func (n *Network) readKey(tx *store.Tx, server matrix.ServerName, id string) (st
 	}
 	return store.VerifyKey{}, fmt.Errorf("our key %s: %w", id, store.ErrNotFound)
 }
+
+// KnowsKey reports whether a key of another server is on disk, so that what it has
+// signed costs no request.
+func (n *Network) KnowsKey(server matrix.ServerName, id string) bool {
+	err := n.store.View(func(tx *store.Tx) error {
+		key, err := tx.VerifyKey(server, id)
+		if err == nil && !key.Expired && !validAt(key, n.now()) {
+			err = store.ErrNotFound
+		}
+		return err
+	})
+	return err == nil
+}
