@@ -19,8 +19,8 @@ import (
 // key in m.room.policy is always ed25519:policy_server."
 const policyKeyID = "ed25519:policy_server"
 
-// ErrPolicy is wrapped where a room's policy server does not recommend an event: it
-// refused to sign, gave no answer, or a signature that is none.
+// ErrPolicy: a room's policy server cannot be asked about an event, or its signature
+// is none. That it refuses, or does not answer, is the error of the asking.
 var ErrPolicy = errors.New("the room's policy server does not recommend the event")
 
 // A policy is the policy server that a room uses. Spec: SS Policy Servers.
@@ -81,12 +81,12 @@ func (p *policy) signed(ev *matrix.Event) bool {
 }
 
 // askPolicy gets the signature of the policy server on an event. The error is that of
-// the asking, or wraps ErrPolicy.
+// the asking, or ErrPolicy.
 //
 // Spec: SS Asking for a Policy Server signature on an event.
 func (r *Rooms) askPolicy(ctx context.Context, p *policy, ev *matrix.Event) (*matrix.Event, error) {
 	if r.outside.Sign == nil {
-		return nil, fmt.Errorf("%s, which cannot be asked: %w", p.server, ErrPolicy)
+		return nil, refuse(ErrPolicy, "This room has the policy server %s, which cannot be asked", p.server)
 	}
 	signatures, err := r.outside.Sign(ctx, p.server, ev)
 	if err != nil {
@@ -97,7 +97,7 @@ func (r *Rooms) askPolicy(ctx context.Context, p *policy, ev *matrix.Event) (*ma
 		return nil, err
 	}
 	if !p.signed(signed) {
-		return nil, fmt.Errorf("%s gives a signature that is none: %w", p.server, ErrPolicy)
+		return nil, refuse(ErrPolicy, "The policy server %s gives a signature that is none", p.server)
 	}
 	return signed, nil
 }

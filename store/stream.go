@@ -106,6 +106,9 @@ func (tx *Tx) ChangeAt(pos Position) (c Change, ok bool, err error) {
 	return c, err == nil, err
 }
 
+// IsMembership says whether the change is one of what a room is to a local user.
+func (c Change) IsMembership() bool { return c.Kind == streamMembership }
+
 // IsReceipt says whether the change is a receipt.
 func (c Change) IsReceipt() bool { return c.Kind == streamReceipt }
 

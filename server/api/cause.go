@@ -75,6 +75,7 @@ var refusals = []refusal{
 	{state.ErrUnableToGrantJoin, ErrUnableToGrantJoin},
 	{state.ErrUnableToAuthoriseJoin, ErrUnableToAuthoriseJoin},
 	{state.ErrUnknownUser, ErrNotFound},
+	{state.ErrPolicy, ErrForbidden},
 	{state.ErrBadStripped, ErrInvalidParam},
 	{state.ErrNotInvite, ErrInvalidParam},
 }

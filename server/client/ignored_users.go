@@ -73,14 +73,11 @@ func readHiddenInvites(tx *store.Tx, who session) (h hiddenInvites, err error) {
 //
 // Spec: CS Ignoring Users; Invite permission.
 func (h hiddenInvites) hides(tx *store.Tx, invite store.LocalMembership) (bool, error) {
-	if h.all || len(h.ignored) == 0 || invite.Event == 0 {
+	if h.all || len(h.ignored) == 0 {
 		return h.all, nil
 	}
-	ev, err := tx.Event(invite.Room, invite.Event)
-	if err != nil {
-		return false, err
-	}
-	return h.ignored.has(ev.Sender), nil
+	inviter, err := state.Inviter(tx, invite)
+	return h.ignored.has(inviter), err
 }
 
 // hidesRoom says whether a user is invited to a room and does not want to see that.

@@ -77,6 +77,35 @@ func (n *pushNotices) of(ev *store.StoredEvent) (push.Notice, error) {
 	return push.Notice{Rule: rule, Read: ev.Num <= n.read.upto(thread)}, nil
 }
 
+// InviteNotice returns the invite of a user to a room that this server is not in, and
+// what it means to the user, for the sender of push notifications, see
+// [push.Sources]; nil where there is none. Rules that ask about the room's members
+// and power levels find none.
+func (s *Server) InviteNotice(tx *store.Tx, user store.UserNum, room store.RoomNum) (*store.StoredEvent, push.Notice, error) {
+	member, _, err := tx.LocalMembership(user, room)
+	if err != nil || member.Membership != matrix.Invite || member.Event != 0 {
+		return nil, push.Notice{}, err
+	}
+	invite, err := member.Own()
+	if invite == nil || err != nil {
+		return nil, push.Notice{}, err
+	}
+	who := session{user: tx.UserID(user), num: user}
+	hidden, err := readHiddenInvites(tx, who)
+	if err != nil {
+		return nil, push.Notice{}, err
+	}
+	if hide, err := hidden.hides(tx, member); hide || err != nil {
+		return nil, push.Notice{}, err
+	}
+	saved, err := savedRules(tx, user)
+	if err != nil {
+		return nil, push.Notice{}, err
+	}
+	rule := saved.Rules(who.user).Match(invite, &push.Context{User: who.user})
+	return &store.StoredEvent{Event: invite, RoomNum: room}, push.Notice{Rule: rule}, nil
+}
+
 // UnreadCount counts the events of all rooms that a user was notified of and has not
 // read. Spec: PG notify, counts.
 func (s *Server) UnreadCount(tx *store.Tx, user store.UserNum) (int, error) {

@@ -298,7 +298,7 @@ func (s *Server) handle(rt route) api.HandlerFunc {
 		if err := who.refuseGuest(rt.pattern); err != nil {
 			return err
 		}
-		err = rt.handle(s, w, r, who)
+		err = remoteError(rt.handle(s, w, r, who))
 		var ask *challenge
 		if errors.As(err, &ask) {
 			return api.WriteJSONStatus(w, http.StatusUnauthorized, ask)

@@ -76,6 +76,9 @@ func (s *Server) answerRoom(req syncRequest, room syncRoom, out *syncWriter) err
 		}
 		return out.room(room.section, room.id, []byte(entry))
 	}
+	if room.member.PDU != nil { // of a room that this server never was in, or no more
+		return s.answerDeparture(req, room, out)
+	}
 	rs := &roomSync{Server: s, req: req, room: room, upto: out.next.pos, next: out.next}
 	var entry []byte
 	err := s.store.View(func(tx *store.Tx) (err error) {

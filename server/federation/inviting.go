@@ -144,3 +144,33 @@ func (s *Server) checkInvited(invite *matrix.Event, from matrix.ServerName) erro
 		return barred(tx, room, from)
 	})
 }
+
+// revokeInvites takes from the PDUs of a room that this server is not in those that
+// say that a local user is not invited there any more. They come as all events about
+// a user of ours do; what else is among them is nothing to us.
+func (s *Server) revokeInvites(ctx context.Context, room matrix.RoomID, pdus []jsontext.Value) error {
+	var v *matrix.Version
+	err := s.store.View(func(tx *store.Tx) (err error) {
+		v, _, err = state.InvitedVersion(tx, room)
+		return err
+	})
+	if v == nil || err != nil {
+		return err
+	}
+	for _, pdu := range pdus {
+		ev, err := matrix.Parse(v, pdu)
+		if err != nil || ev.Room != room || ev.Type != "m.room.member" || ev.StateKey == nil {
+			continue
+		}
+		if user, err := matrix.ParseUserID(*ev.StateKey); err != nil || user.Server() != s.network.Server() {
+			continue
+		}
+		if ev, err = s.verified(ctx, ev); err != nil {
+			continue
+		}
+		if _, err := s.rooms.RevokeInvite(ctx, ev); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -71,6 +71,11 @@ func (s *Server) receiveRoom(ctx context.Context, from matrix.ServerName, room m
 	if err != nil {
 		return nil, err
 	}
+	if errors.Is(refused, errNotInRoom) {
+		if err := s.revokeInvites(ctx, room, pdus); err != nil {
+			return nil, err
+		}
+	}
 	if refused != nil {
 		s.refuse(v, pdus, refused, results)
 		return nil, nil

@@ -118,6 +118,9 @@ type sight struct {
 // notice returns an event with the rule that notifies the user of it, nil if none
 // does or he has read it.
 func (s *sight) notice(c store.Change) (*store.StoredEvent, *Rule, error) {
+	if c.IsMembership() && c.User == s.user {
+		return s.invite(c)
+	}
 	if c.Event == 0 || c.User == s.user {
 		return nil, nil, nil
 	}
@@ -141,6 +144,23 @@ func (s *sight) notice(c store.Change) (*store.StoredEvent, *Rule, error) {
 	}
 	n, err := tell(ev)
 	if err != nil || n.Rule == nil || n.Read {
+		return nil, nil, err
+	}
+	if notify, _ := n.Rule.Notifies(); !notify {
+		return nil, nil, nil
+	}
+	return ev, n.Rule, nil
+}
+
+// invite is notice for an invite to a room that this server is not in, as long as it
+// stands: it is no event of the stream, but a change of what the room is to the user.
+func (s *sight) invite(c store.Change) (*store.StoredEvent, *Rule, error) {
+	member, _, err := s.tx.LocalMembership(s.user, c.Room)
+	if member.Position != c.Position || err != nil {
+		return nil, nil, err
+	}
+	ev, n, err := s.g.sources.Invite(s.tx, s.user, c.Room)
+	if ev == nil || n.Rule == nil || err != nil {
 		return nil, nil, err
 	}
 	if notify, _ := n.Rule.Notifies(); !notify {

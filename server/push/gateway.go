@@ -25,6 +25,9 @@ type Notice struct {
 type Sources struct {
 	// Notices returns what tells the notices of a room's events to a user.
 	Notices func(tx *store.Tx, user store.UserNum, room store.RoomNum) (func(*store.StoredEvent) (Notice, error), error)
+	// Invite returns the invite of a user to a room that this server is not in, and
+	// what it means to the user; nil where there is none.
+	Invite func(tx *store.Tx, user store.UserNum, room store.RoomNum) (*store.StoredEvent, Notice, error)
 	// Unread counts the events of all rooms that a user was notified of and has not
 	// read.
 	Unread func(tx *store.Tx, user store.UserNum) (int, error)
@@ -155,6 +158,8 @@ func (g *Gateway) look(after store.Position) (upto store.Position, err error) {
 				return true, g.wakeRoom(tx, c.Room)
 			case c.IsReceipt():
 				return true, g.wakeUser(tx, c.User, true)
+			case c.IsMembership():
+				return true, g.wakeUser(tx, c.User, false)
 			}
 			return true, nil
 		})

@@ -110,20 +110,51 @@ func deviceOf(p store.Pusher) (device, string, error) {
 	return device{AppID: p.App, Pushkey: p.Key, PushkeyTS: p.Updated.Unix(), Data: rest}, format, nil
 }
 
+// described is a text that stands in a state event of the room.
+type described struct {
+	typ, key, name string
+	to             *string
+}
+
+// describeInvite fills in what the stripped state that came with an invite tells.
+func describeInvite(tx *store.Tx, invite *store.StoredEvent, names []described) error {
+	member, _, err := tx.LocalMembership(tx.UserNum(matrix.UserID(*invite.StateKey)), invite.RoomNum)
+	if err != nil || member.Stripped == nil {
+		return err
+	}
+	var events []struct {
+		Type     string         `json:"type"`
+		StateKey string         `json:"state_key"`
+		Content  jsontext.Value `json:"content"`
+	}
+	if err := json.Unmarshal(member.Stripped, &events, lenient); err != nil {
+		return fmt.Errorf("stripped state of an invite: %w", err)
+	}
+	for _, ev := range events {
+		for _, s := range names {
+			if ev.Type == s.typ && ev.StateKey == s.key {
+				*s.to, _ = textOf(readObject(ev.Content).member(s.name))
+			}
+		}
+	}
+	return nil
+}
+
 // describe fills in what the room is called, and the sender in it.
 func (n *notification) describe(tx *store.Tx, ev *store.StoredEvent) error {
+	names := []described{
+		{"m.room.name", "", "name", &n.RoomName},
+		{"m.room.canonical_alias", "", "alias", &n.RoomAlias},
+		{"m.room.member", string(ev.Sender), "displayname", &n.SenderDisplayName},
+	}
+	if ev.Num == 0 { // an invite to a room that this server is not in
+		return describeInvite(tx, ev, names)
+	}
 	head, err := tx.Head(ev.RoomNum)
 	if err != nil {
 		return err
 	}
-	for _, s := range []struct {
-		typ, key, name string
-		to             *string
-	}{
-		{"m.room.name", "", "name", &n.RoomName},
-		{"m.room.canonical_alias", "", "alias", &n.RoomAlias},
-		{"m.room.member", string(ev.Sender), "displayname", &n.SenderDisplayName},
-	} {
+	for _, s := range names {
 		found, err := state.EventAt(tx, ev.RoomNum, head.Current, s.typ, s.key)
 		if err != nil {
 			return err
