@@ -82,7 +82,7 @@ func (in *inbox) put(ctx context.Context, room store.RoomNum, origin matrix.Serv
 		return nil
 	})
 	if err != nil {
-		in.queue.release(room, origin, load)
+		in.queue.cancel(room, origin, load)
 		return nil, fmt.Errorf("events of %s: %w", origin, err)
 	}
 	return in.queue.awake(room), nil

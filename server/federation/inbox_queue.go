@@ -46,8 +46,9 @@ type inboxOrigin struct {
 }
 
 type inboxRoom struct {
-	of       map[matrix.ServerName]int // how many events of which server wait
-	due      time.Time                 // not tried before
+	of       map[matrix.ServerName]inboxLoad // what waits, by its origin
+	coming   int                             // how often something is being stored
+	due      time.Time                       // not tried before
 	tried    time.Time
 	failures int
 	busy     bool
@@ -98,15 +99,18 @@ func (q *inboxQueue) addLocked(room store.RoomNum, origin matrix.ServerName, loa
 	}
 	r := q.rooms[room]
 	if r == nil {
-		r = &inboxRoom{of: make(map[matrix.ServerName]int)}
+		r = &inboxRoom{of: make(map[matrix.ServerName]inboxLoad)}
 		q.rooms[room] = r
 	}
 	q.all.add(load, 1)
 	o.load.add(load, 1)
-	r.of[origin] += load.count
+	sum := r.of[origin]
+	sum.add(load, 1)
+	r.of[origin] = sum
 }
 
-// reserve makes room for a server's events, if they fit.
+// reserve counts a server's events that are about to be stored, if they fit; awake or
+// cancel must follow.
 func (q *inboxQueue) reserve(room store.RoomNum, origin matrix.ServerName, load inboxLoad) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -119,30 +123,49 @@ func (q *inboxQueue) reserve(room store.RoomNum, origin matrix.ServerName, load 
 		return false
 	}
 	q.addLocked(room, origin, load)
+	q.rooms[room].coming++
 	return true
 }
 
-// release takes back what was added.
+// cancel takes back what was reserved and could not be stored.
+func (q *inboxQueue) cancel(room store.RoomNum, origin matrix.ServerName, load inboxLoad) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rooms[room].coming--
+	q.releaseLocked(room, origin, load)
+}
+
+// release takes off what was removed from the store.
 func (q *inboxQueue) release(room store.RoomNum, origin matrix.ServerName, load inboxLoad) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.releaseLocked(room, origin, load)
+}
+
+func (q *inboxQueue) releaseLocked(room store.RoomNum, origin matrix.ServerName, load inboxLoad) {
+	r := q.rooms[room]
+	if r == nil {
+		return
+	}
+	sum := r.of[origin]
+	load.count, load.bytes = min(load.count, sum.count), min(load.bytes, sum.bytes)
+	if sum.add(load, -1); sum.count > 0 {
+		r.of[origin] = sum
+	} else {
+		delete(r.of, origin)
+	}
 	q.all.add(load, -1)
 	if o := q.origins[origin]; o != nil {
 		if o.load.add(load, -1); o.load.count == 0 {
 			delete(q.origins, origin)
 		}
 	}
-	if r := q.rooms[room]; r != nil {
-		if r.of[origin] -= load.count; r.of[origin] <= 0 {
-			delete(r.of, origin)
-		}
-		q.forget(room, r)
-	}
+	q.forget(room, r)
 }
 
 // forget drops a room in which nothing waits and nobody works.
 func (q *inboxQueue) forget(room store.RoomNum, r *inboxRoom) {
-	if len(r.of) > 0 || r.busy {
+	if len(r.of) > 0 || r.busy || r.coming > 0 {
 		return
 	}
 	for _, done := range r.waiting {
@@ -151,17 +174,14 @@ func (q *inboxQueue) forget(room store.RoomNum, r *inboxRoom) {
 	delete(q.rooms, room)
 }
 
-// awake has a room tried at once, since new events came, and returns what is closed
+// awake has a room tried at once, since what was reserved is stored now, and returns what is closed
 // after the next try.
 func (q *inboxQueue) awake(room store.RoomNum) <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	done := make(chan struct{})
 	r := q.rooms[room]
-	if r == nil {
-		close(done) // they have been dealt with already
-		return done
-	}
+	r.coming--
 	r.due, r.fresh = time.Time{}, true
 	r.waiting = append(r.waiting, done)
 	q.tell()
@@ -176,7 +196,7 @@ func (q *inboxQueue) heard(server matrix.ServerName) {
 		return
 	}
 	for _, r := range q.rooms {
-		if again := r.tried.Add(inboxRest); r.of[server] > 0 && again.Before(r.due) {
+		if again := r.tried.Add(inboxRest); r.of[server].count > 0 && again.Before(r.due) {
 			r.due = again
 		}
 	}
@@ -239,11 +259,16 @@ func (q *inboxQueue) rest(room store.RoomNum, left bool, now time.Time) {
 	}
 	if r.fresh {
 		r.due = time.Time{} // they came too late for this try
-	} else {
-		for _, done := range r.waiting {
-			close(done)
+		return
+	}
+	for _, done := range r.waiting {
+		close(done)
+	}
+	r.waiting = nil
+	if !left && r.coming == 0 {
+		for origin, load := range r.of {
+			q.releaseLocked(room, origin, load) // a purge has removed them
 		}
-		r.waiting = nil
 	}
 	q.forget(room, r)
 }

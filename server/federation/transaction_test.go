@@ -1,0 +1,224 @@
+package federation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// What a transaction brings is in the room when it is answered; one that comes again
+// is answered the same and changes nothing, also after a restart.
+func TestTransaction(t *testing.T) {
+	p := newPair(t)
+	first, second := p.peer.send(p.room, "1"), p.peer.send(p.room, "2")
+	code, answer := p.transact(peer, "a", body(first, second))
+	want := fmt.Sprintf(`{"pdus":{%q:{},%q:{}}}`, min(first.ID, second.ID), max(first.ID, second.ID))
+	if code != 200 || answer != want {
+		t.Errorf("%d %s, want %s", code, answer, want)
+	}
+	if !p.here.shown(first.ID) || !p.here.shown(second.ID) {
+		t.Error("the events are not there")
+	}
+	third := p.peer.send(p.room, "3")
+	if code, again := p.transact(peer, "a", body(third)); code != 200 || again != answer {
+		t.Errorf("again: %d %s", code, again)
+	}
+	p.stop()
+	p.start()
+	if code, again := p.transact(peer, "a", body(third)); code != 200 || again != answer {
+		t.Errorf("after a restart: %d %s", code, again)
+	}
+	if p.here.shown(third.ID) {
+		t.Error("what a known transaction brings counts")
+	}
+	if code, other := p.transact("other.test", "a", body(third)); code != 200 || other == answer {
+		t.Errorf("of another server: %d %s", code, other)
+	}
+	if !p.here.shown(third.ID) {
+		t.Error("the third event is not there")
+	}
+}
+
+// One event that is not taken says so under its ID, and the others are.
+func TestTransactionRefusals(t *testing.T) {
+	p := newPair(t)
+	good := p.peer.send(p.room, "good")
+	mallory := p.peer.build(matrix.Draft{Room: p.room, Sender: "@mallory:peer.test", Type: "m.room.message", Content: jsontext.Value(`{}`)})
+	if got := p.deliver(good, mallory); got[good.ID] != "" || !strings.Contains(got[mallory.ID], "rules") || !p.here.shown(good.ID) {
+		t.Errorf("who is not in the room: %q", got)
+	}
+	changed := p.peer.send(p.room, "was")
+	text := strings.Replace(body(changed, p.peer.send(p.room, "next")), `"was"`, `"is"`, 1)
+	code, answer := p.transact(peer, "changed", strings.Replace(text, `"pdus":[`, `"pdus":[7,{"room_id":"!x:y"},{"room_id":3},`, 1))
+	if code != 200 || !strings.Contains(answer, fmt.Sprintf(`%q:{"error"`, changed.ID)) {
+		t.Errorf("a changed event: %d %s", code, answer)
+	}
+
+	other, err := p.peer.rooms.Create(t.Context(), state.Creation{Creator: alice, Version: "1", Preset: "public_chat"})
+	p.peer.must(err)
+	foreign := p.peer.send(other, "elsewhere")
+	if got := p.deliver(foreign); !strings.Contains(got[foreign.ID], "not in the room") {
+		t.Errorf("another room: %q", got)
+	}
+
+	acl := p.peer.set(p.room, "m.room.server_acl", "", `{"allow":["*"],"deny":["PEER.*"]}`)
+	if got := p.deliver(acl); got[acl.ID] != "" {
+		t.Errorf("the ACL: %q", got)
+	}
+	p.eventually("the ACL holds", func() bool { return p.here.shown(acl.ID) })
+	denied := p.peer.send(p.room, "denied")
+	if got := p.deliver(denied); !strings.Contains(got[denied.ID], "ACL") || p.here.find(denied.ID) != nil {
+		t.Errorf("denied: %q", got)
+	}
+	if code, _ := p.transact("other.test", "x", body(denied)); code != 200 || !p.here.shown(denied.ID) {
+		t.Errorf("through another server: %d", code)
+	}
+	p.here.must(p.here.rooms.Leave(t.Context(), p.room, bob, ""))
+	late := p.peer.send(p.room, "late")
+	code, answer = p.transact("other.test", "late", body(late))
+	if code != 200 || !strings.Contains(answer, "not in the room") || p.here.find(late.ID) != nil {
+		t.Errorf("after the last has left: %d %s", code, answer)
+	}
+}
+
+// Bodies are refused as a whole where their form or size is wrong.
+func TestTransactionForm(t *testing.T) {
+	p := newPair(t)
+	list := func(n int, element string) string {
+		return strings.TrimSuffix(strings.Repeat(element+",", n), ",")
+	}
+	for _, tt := range []struct {
+		name, body string
+		code       int
+	}{
+		{"empty", `{}`, 200},
+		{"no lists", `{"pdus":null,"edus":null}`, 200},
+		{"what nobody knows", `{"pdus":[],"edus":[{"edu_type":"x.y","content":{}},3,{}],"a":[{}]}`, 200},
+		{"a name twice within an event", `{"pdus":[{"a":1,"a":2}]}`, 200},
+		{"as much as is allowed", `{"pdus":[` + list(50, `{}`) + `],"edus":[` + list(100, `{}`) + `]}`, 200},
+		{"too many PDUs", `{"pdus":[` + list(51, `{}`) + `]}`, 413},
+		{"too many PDUs in two lists", `{"pdus":[` + list(26, `{}`) + `],"pdus":[` + list(26, `{}`) + `]}`, 413},
+		{"too many EDUs", `{"edus":[` + list(101, `{}`) + `]}`, 413},
+		{"no list", `{"pdus":{}}`, 400},
+		{"no object", `[]`, 400},
+		{"nothing", ``, 400},
+		{"half of it", `{"pdus":[`, 400},
+		{"more behind it", `{}{}`, 400},
+		{"too deep", `{"x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, 400},
+	} {
+		if code, answer := p.transact(peer, tt.name, tt.body); code != tt.code {
+			t.Errorf("%s: %d %s, want %d", tt.name, code, answer, tt.code)
+		}
+	}
+	if code, _ := p.transact(peer, strings.Repeat("x", 256), `{}`); code != 400 {
+		t.Errorf("a long ID: %d", code)
+	}
+}
+
+// EDUs come after the PDUs, each to who takes its type. What is wrong with one does
+// not matter to the others; that this server cannot keep it does.
+func TestEDUs(t *testing.T) {
+	p := newPair(t)
+	ev := p.peer.send(p.room, "1")
+	var got []string
+	fails := errors.New("no such user")
+	p.server.config.EDU = map[string]Receive{"m.typing": func(_ context.Context, origin matrix.ServerName, content jsontext.Value) error {
+		got = append(got, fmt.Sprintf("%s %s %v", origin, content, p.here.shown(ev.ID)))
+		return fails
+	}}
+	text := strings.TrimSuffix(body(ev), "}") + `,"edus":[{"edu_type":"m.typing","content":{"n":1}},{"edu_type":"m.x","content":{}},{"edu_type":"m.typing"},{"edu_type":"m.typing","content":{"n":2}}]}`
+	if code, answer := p.transact(peer, "1", text); code != 200 {
+		t.Errorf("%d %s", code, answer)
+	}
+	if want := []string{`peer.test {"n":1} true`, `peer.test {"n":2} true`}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	fails = fmt.Errorf("put: %w", store.ErrFull)
+	if code, _ := p.transact(peer, "2", `{"edus":[{"edu_type":"m.typing","content":{}}]}`); code == 200 {
+		t.Errorf("the disk is full: %d", code)
+	}
+}
+
+// The transactions of one server have turns; too many of them are told to come back.
+func TestTurns(t *testing.T) {
+	turns := newTurns()
+	end, err := turns.take(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := make(chan error, 4)
+	var waiting sync.WaitGroup
+	for range maxTurns - 1 {
+		waiting.Go(func() {
+			end, err := turns.take(t.Context(), "a")
+			if order <- err; err == nil {
+				end()
+			}
+		})
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		turns.mu.Lock()
+		users := turns.of["a"].users
+		turns.mu.Unlock()
+		if users == maxTurns || time.Now().After(deadline) {
+			break
+		}
+	}
+	if _, err := turns.take(t.Context(), "a"); !errors.Is(err, errBusy) {
+		t.Errorf("one more: %v", err)
+	}
+	other, err := turns.take(t.Context(), "b")
+	if err != nil {
+		t.Errorf("another server: %v", err)
+	}
+	other()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := turns.take(gone, "c"); !errors.Is(err, context.Canceled) {
+		t.Errorf("who has gone: %v", err)
+	}
+	if len(order) > 0 {
+		t.Error("two at a time")
+	}
+	end()
+	waiting.Wait()
+	if len(turns.of) != 0 || len(order) != maxTurns-1 {
+		t.Errorf("%d turns are left, %d had theirs", len(turns.of), len(order))
+	}
+}
+
+// Whatever the body of a transaction is, no more is kept of it than is allowed.
+func FuzzTransaction(f *testing.F) {
+	f.Add(`{"pdus":[{"room_id":"!a:b"}],"edus":[{"edu_type":"m.typing","content":{}}]}`)
+	f.Add(`{"pdus":[{"a":1,"a":"\ud800"}],"pdus":null}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		tr, err := readTransaction(io.LimitReader(strings.NewReader(text), maxTransactionBytes))
+		if len(tr.pdus) > maxPDUs || len(tr.edus) > maxEDUs {
+			t.Errorf("%d PDUs, %d EDUs", len(tr.pdus), len(tr.edus))
+		}
+		if err != nil {
+			return
+		}
+		rooms, byRoom := groupByRoom(tr.pdus)
+		if len(rooms) != len(byRoom) {
+			t.Errorf("%d rooms, %d groups", len(rooms), len(byRoom))
+		}
+		for _, v := range []string{"1", "6", "12"} {
+			version, _ := matrix.VersionByID(v)
+			results := make(pduResults)
+			new(Server).refuse(version, tr.pdus, errNotInRoom, results)
+		}
+	})
+}
