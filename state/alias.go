@@ -1,9 +1,11 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"hearth/state/auth"
 	"hearth/state/matrix"
@@ -38,6 +40,46 @@ func (r *Rooms) AliasRoom(alias matrix.RoomAlias) (id matrix.RoomID, err error) 
 		return "", refuse(ErrUnknownAlias, "The alias %s leads nowhere", alias)
 	}
 	return id, err
+}
+
+// maxAliasServers is how many servers are told to who asks where an alias leads.
+const maxAliasServers = 50
+
+// AliasTarget returns the room that an alias of this server leads to, with servers
+// that are in it: this one if it is, then those with the most members. An alias that
+// leads nowhere is ErrUnknownAlias. Spec: SS query/directory.
+func (r *Rooms) AliasTarget(alias matrix.RoomAlias) (id matrix.RoomID, servers []matrix.ServerName, err error) {
+	id, err = r.AliasRoom(alias)
+	if err != nil {
+		return "", nil, err
+	}
+	type server struct {
+		num    store.ServerNum
+		joined uint64
+	}
+	err = r.store.View(func(tx *store.Tx) error {
+		num := tx.RoomNum(id)
+		var all []server
+		err := tx.RoomServers(num, func(s store.ServerNum, joined uint64) (bool, error) {
+			all = append(all, server{s, joined})
+			return true, nil
+		})
+		if err != nil {
+			return err
+		}
+		slices.SortFunc(all, func(a, b server) int { return cmp.Or(-cmp.Compare(a.joined, b.joined), cmp.Compare(a.num, b.num)) })
+		servers = []matrix.ServerName{}
+		if inside, err := Resident(tx, num); err != nil {
+			return err
+		} else if inside || len(all) == 0 {
+			servers = append(servers, r.server)
+		}
+		for _, s := range all[:min(len(all), maxAliasServers-len(servers))] {
+			servers = append(servers, tx.ServerName(s.num))
+		}
+		return nil
+	})
+	return id, servers, err
 }
 
 // AddAlias has an alias of this server lead to a room, whose members may do so.

@@ -20,6 +20,9 @@ type Outside struct {
 	// Sign asks a policy server to sign an event. It returns the signatures by the
 	// IDs of the keys. Spec: SS Policy Servers.
 	Sign func(ctx context.Context, server matrix.ServerName, ev *matrix.Event) (map[string]string, error)
+	// Alias asks another server where an alias of it leads, and which servers are in
+	// that room. Spec: SS query/directory.
+	Alias func(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, []matrix.ServerName, error)
 }
 
 // SetOutside says how other servers are asked. Until then, as where federation is

@@ -19,6 +19,8 @@ type room struct {
 	changed bool // the head must be written
 	asks    bool // events that other servers must sign can be proposed
 	how     reception
+	// elsewhere is where new aliases of other servers lead, as those say.
+	elsewhere map[matrix.RoomAlias]matrix.RoomID
 }
 
 // open finds a room that this server knows; otherwise it is ErrUnknownRoom.

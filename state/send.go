@@ -16,7 +16,14 @@ import (
 // event that changes nothing returns the one that stands. What the auth rules
 // refuse is an [auth.Error].
 func (r *Rooms) Send(ctx context.Context, txn store.TxnID, draft matrix.Draft) (matrix.EventID, error) {
-	return r.produceAsMember(ctx, draft.Room, func(rm *room) (matrix.EventID, error) { return rm.send(txn, draft) })
+	elsewhere, err := r.askAliases(ctx, draft)
+	if err != nil {
+		return "", err
+	}
+	return r.produceAsMember(ctx, draft.Room, func(rm *room) (matrix.EventID, error) {
+		rm.elsewhere = elsewhere
+		return rm.send(txn, draft)
+	})
 }
 
 func (rm *room) send(txn store.TxnID, draft matrix.Draft) (matrix.EventID, error) {

@@ -31,6 +31,7 @@ const (
 	LimitData                   // 16 KiB of account data or a part of that, by user
 	LimitReceipt                // a receipt or read marker, by user
 	LimitFederation             // a request of another server, by its name
+	LimitElsewhere              // a look-up that another server must be asked for, by user or address
 	limitKinds
 )
 
@@ -63,6 +64,7 @@ var rates = [limitKinds]rate{
 	LimitData:       {300, 200 * time.Millisecond},
 	LimitReceipt:    {600, 50 * time.Millisecond},
 	LimitFederation: {500, 20 * time.Millisecond},
+	LimitElsewhere:  {100, 200 * time.Millisecond},
 }
 
 // Limiter counts requests by kind and key. The zero Limiter limits nothing.

@@ -2,13 +2,9 @@ package client
 
 import (
 	"net/http"
-	"net/url"
-	"strconv"
-	"time"
 
 	"hearth/server/api"
 	"hearth/server/media"
-	"hearth/server/media/picture"
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -105,33 +101,25 @@ func (s *Server) getContentOverrideNameAuthed(w http.ResponseWriter, r *http.Req
 }
 
 func (s *Server) download(w http.ResponseWriter, r *http.Request, name string) error {
-	origin, id, err := contentURI(r)
+	want, err := wanted(r)
 	if err != nil {
 		return err
 	}
-	timeout, err := contentTimeout(r.URL.Query())
-	if err != nil {
-		return err
-	}
-	return s.media.Download(w, r, origin, id, name, timeout)
+	return s.media.Download(w, r, want, name)
 }
 
 // getContentThumbnailAuthed answers GET
 // /_matrix/client/v1/media/thumbnail/{serverName}/{mediaID}.
 func (s *Server) getContentThumbnailAuthed(w http.ResponseWriter, r *http.Request, _ session) error {
-	origin, id, err := contentURI(r)
+	want, err := wanted(r)
 	if err != nil {
 		return err
 	}
-	req, err := thumbnailRequest(r.URL.Query())
+	req, err := media.ReadThumbnailRequest(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	timeout, err := contentTimeout(r.URL.Query())
-	if err != nil {
-		return err
-	}
-	return s.media.Thumbnail(w, r, origin, id, req, timeout)
+	return s.media.Thumbnail(w, r, want, req)
 }
 
 // getContent answers GET /_matrix/media/v3/download/{serverName}/{mediaID}.
@@ -183,55 +171,20 @@ func contentURI(r *http.Request) (matrix.ServerName, store.MediaID, error) {
 	return origin, id, nil
 }
 
-// How long a request waits for a file that is to come.
-const (
-	usualContentTimeout = 20 * time.Second
-	maxContentTimeout   = time.Minute
-)
-
-// contentTimeout reads timeout_ms: "The maximum number of milliseconds that the
-// client is willing to wait to start receiving data, in the case that the content
-// has not yet been uploaded. The default value is 20000 (20 seconds). The content
-// repository SHOULD impose a maximum value for this parameter."
-func contentTimeout(q url.Values) (time.Duration, error) {
-	if !q.Has("timeout_ms") {
-		return usualContentTimeout, nil
+// wanted reads which file a request wants. Only the old endpoints know allow_remote:
+// "to prevent routing loops where the server contacts itself".
+func wanted(r *http.Request) (want media.Want, err error) {
+	if want.Origin, want.ID, err = contentURI(r); err != nil {
+		return want, err
 	}
-	ms, err := strconv.ParseUint(q.Get("timeout_ms"), 10, 63)
-	if err != nil {
-		return 0, api.ErrInvalidParam.Because("timeout_ms must be a number of milliseconds")
-	}
-	return time.Duration(min(ms, uint64(maxContentTimeout/time.Millisecond))) * time.Millisecond, nil
-}
-
-// thumbnailRequest reads the parameters of the thumbnail endpoints.
-func thumbnailRequest(q url.Values) (req picture.Request, err error) {
-	if req.Width, err = thumbnailSide(q, "width"); err != nil {
-		return req, err
-	}
-	if req.Height, err = thumbnailSide(q, "height"); err != nil {
-		return req, err
-	}
-	switch method := q.Get("method"); method {
-	case "", "scale":
-		req.Method = picture.Scale
-	case "crop":
-		req.Method = picture.Crop
+	q := r.URL.Query()
+	switch q.Get("allow_remote") {
+	case "", "true":
+	case "false":
+		want.HereOnly = true
 	default:
-		return req, api.ErrInvalidParam.Because("method must be scale or crop")
+		return want, api.ErrInvalidParam.Because("allow_remote must be true or false")
 	}
-	req.Animated = q.Get("animated") == "true"
-	return req, nil
-}
-
-// thumbnailSide reads a width or height in pixels.
-func thumbnailSide(q url.Values, name string) (int, error) {
-	if !q.Has(name) {
-		return 0, api.MissingParam(name)
-	}
-	n, err := strconv.ParseUint(q.Get(name), 10, 31)
-	if err != nil || n == 0 {
-		return 0, api.ErrInvalidParam.Because("%s must be a number of pixels, more than 0", name)
-	}
-	return int(n), nil
+	want.Wait, err = media.ReadWait(q)
+	return want, err
 }

@@ -29,13 +29,19 @@ import (
 // nobody else hears of it.
 type Receive func(ctx context.Context, origin matrix.ServerName, content jsontext.Value) error
 
-// Config is what a Server needs; Store, Rooms and Network are required.
+// Config is what a Server needs; Store, Rooms, Network, Profile and OpenIDUser are required.
 type Config struct {
 	Store   *store.Store
 	Rooms   *state.Rooms
 	Network *remote.Network
 	// Media keeps the files that other servers may ask for. If nil, there are none.
 	Media *media.Repository
+	// Profile returns the profile of a user of this server; M_NOT_FOUND where there is
+	// none.
+	Profile func(user matrix.UserID) (remote.Profile, error)
+	// OpenIDUser returns the user whom an OpenID token speaks for; M_UNKNOWN_TOKEN
+	// where it is no good.
+	OpenIDUser func(token string) (matrix.UserID, error)
 	// EDU takes EDUs by their type. Those of other types are ignored.
 	EDU map[string]Receive
 	// Take takes so many bytes of the memory for big jobs, and returns what gives them

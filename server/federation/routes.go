@@ -82,13 +82,24 @@ var membershipRoutes = []route{
 var historyRoutes = []route{}
 
 // queryRoutes are directories, profiles, hierarchies and OpenID.
-var queryRoutes = []route{}
+var queryRoutes = []route{
+	{"GET /_matrix/federation/v1/query/directory", signed, 0, (*Server).queryRoomDirectory},
+	{"GET /_matrix/federation/v1/query/profile", signed, 0, (*Server).queryProfile},
+	{"GET /_matrix/federation/v1/query/{queryType}", signed, 0, (*Server).queryInfo},
+	{"GET /_matrix/federation/v1/publicRooms", signed, 0, (*Server).getPublicRooms},
+	{"POST /_matrix/federation/v1/publicRooms", signed, 0, (*Server).queryPublicRooms},
+	{"GET /_matrix/federation/v1/hierarchy/{roomID}", signed, 0, (*Server).getSpaceHierarchy},
+	{"GET /_matrix/federation/v1/openid/userinfo", open, 0, (*Server).exchangeOpenIdToken},
+}
 
 // deviceRoutes are devices and their keys.
 var deviceRoutes = []route{}
 
 // mediaRoutes give files away.
-var mediaRoutes = []route{}
+var mediaRoutes = []route{
+	{"GET /_matrix/federation/v1/media/download/{mediaID}", signed, 0, (*Server).getContent},
+	{"GET /_matrix/federation/v1/media/thumbnail/{mediaID}", signed, 0, (*Server).getContentThumbnail},
+}
 
 // Routes returns all endpoints, for a router.
 func (s *Server) Routes() []api.Route {

@@ -17,7 +17,7 @@ import (
 
 // replies is what other servers have answered lately to what users wanted to know.
 type replies struct {
-	aliases  answerCache[AliasTarget]
+	aliases  answerCache[aliasTarget]
 	profiles answerCache[Profile]
 	spaces   answerCache[state.SpaceAnswer]
 }
@@ -30,10 +30,10 @@ func badAnswer(server matrix.ServerName, to string) error {
 	return fmt.Errorf("%s of %s: the answer makes no sense: %w", to, server, ErrUnreachable)
 }
 
-// An AliasTarget is where an alias leads.
-type AliasTarget struct {
-	Room    matrix.RoomID
-	Servers []matrix.ServerName // that are likely to know the room
+// aliasTarget is where an alias leads.
+type aliasTarget struct {
+	room    matrix.RoomID
+	servers []matrix.ServerName // that are likely to know the room
 }
 
 const (
@@ -43,34 +43,35 @@ const (
 	maxAliasServers = 50
 )
 
-// Alias asks the server of an alias where it leads. The errors are those of
-// [Network.Do]. Spec: SS GET /_matrix/federation/v1/query/directory.
-func (n *Network) Alias(ctx context.Context, alias matrix.RoomAlias) (AliasTarget, error) {
-	target, _, err := n.replies.aliases.ask(ctx, n.config.Now, string(alias), aliasLife, func(ctx context.Context) (AliasTarget, int, error) {
+// Alias asks the server of an alias to which room it leads, and which servers are
+// likely to know that: do not change their list. The errors are those of [Network.Do].
+// Spec: SS GET /_matrix/federation/v1/query/directory.
+func (n *Network) Alias(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, []matrix.ServerName, error) {
+	target, _, err := n.replies.aliases.ask(ctx, n.config.Now, string(alias), aliasLife, func(ctx context.Context) (aliasTarget, int, error) {
 		target, err := n.queryAlias(ctx, alias)
-		size := len(target.Room)
-		for _, server := range target.Servers {
+		size := len(target.room)
+		for _, server := range target.servers {
 			size += 16 + len(server)
 		}
 		return target, size, err
 	})
-	return target, err
+	return target.room, target.servers, err
 }
 
-func (n *Network) queryAlias(ctx context.Context, alias matrix.RoomAlias) (AliasTarget, error) {
+func (n *Network) queryAlias(ctx context.Context, alias matrix.RoomAlias) (aliasTarget, error) {
 	var body jsontext.Value
 	err := n.Do(ctx, alias.Server(), Request{
 		Method: http.MethodGet, Insist: true, Timeout: askTimeout, MaxBytes: 256 << 10,
 		Path: "/_matrix/federation/v1/query/directory?room_alias=" + url.QueryEscape(string(alias)),
 	}, &body)
 	if err != nil {
-		return AliasTarget{}, err
+		return aliasTarget{}, err
 	}
 	return readAlias(body, alias.Server())
 }
 
 // readAlias reads the answer of a server.
-func readAlias(body []byte, from matrix.ServerName) (AliasTarget, error) {
+func readAlias(body []byte, from matrix.ServerName) (aliasTarget, error) {
 	var answer struct {
 		Room    string           `json:"room_id"`
 		Servers []jsontext.Value `json:"servers"`
@@ -78,23 +79,23 @@ func readAlias(body []byte, from matrix.ServerName) (AliasTarget, error) {
 	err := json.Unmarshal(body, &answer, answerOptions)
 	room, bad := matrix.ParseRoomID(answer.Room)
 	if err != nil || bad != nil {
-		return AliasTarget{}, badAnswer(from, "directory")
+		return aliasTarget{}, badAnswer(from, "directory")
 	}
-	target := AliasTarget{Room: room}
+	target := aliasTarget{room: room}
 	for _, value := range answer.Servers {
 		var text string
-		if len(target.Servers) == maxAliasServers {
+		if len(target.servers) == maxAliasServers {
 			break
 		}
 		if json.Unmarshal(value, &text, answerOptions) != nil {
 			continue
 		}
-		if server, err := matrix.ParseServerName(text); err == nil && !slices.Contains(target.Servers, server) {
-			target.Servers = append(target.Servers, server)
+		if server, err := matrix.ParseServerName(text); err == nil && !slices.Contains(target.servers, server) {
+			target.servers = append(target.servers, server)
 		}
 	}
-	if len(target.Servers) == 0 {
-		target.Servers = []matrix.ServerName{from}
+	if len(target.servers) == 0 {
+		target.servers = []matrix.ServerName{from}
 	}
 	return target, nil
 }
