@@ -17,7 +17,7 @@
 // A package imports only packages of a lower number, and a test here holds all of
 // them to it:
 //
-//	9 main                                       4 server/api
+//	9 main                                       4 server/api, e2ee
 //	8 server, acme                               3 state
 //	7 server/client, federation, oauth, owner    2 store, state/resolve
 //	6 server/push, media, appservice             1 state/auth, store/segment, store/blob

@@ -28,6 +28,7 @@ var levels = map[string]int{
 	"server/appservice": 6,
 	"server/remote":     5,
 	"server/api":        4,
+	"server/e2ee":       4,
 	"state":             3,
 	"store":             2,
 	"state/resolve":     2,

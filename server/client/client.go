@@ -37,19 +37,20 @@ type Server struct {
 	now       func() time.Time
 	passwords *Passwords
 	media     *media.Repository
-	stages    stageSessions // user-interactive authentication under way
-	nonces    nonces        // of registration by shared secret
-	notices   serverNotices // of the server to its users
-	guests    guests        // who is a guest
-	erasures  erasures      // whose events newcomers do not see
-	sightings sightings     // devices seen since they were last written
-	lazy      lazyMembers   // who has been given which members
-	serials   memorySerials // of changes in memory alone: the next two
-	typing    typingRooms   // who is typing
-	presences presences     // who is there
-	sending   sending       // whose events are on their way
-	unreads   unreads       // what users have not read
-	searching sync.Mutex    // held by the one search at a time
+	stages    stageSessions       // user-interactive authentication under way
+	nonces    nonces              // of registration by shared secret
+	notices   serverNotices       // of the server to its users
+	guests    guests              // who is a guest
+	erasures  erasures            // whose events newcomers do not see
+	sightings sightings           // devices seen since they were last written
+	lazy      lazyMembers         // who has been given which members
+	serials   memorySerials       // of changes in memory alone: the next two
+	typing    typingRooms         // who is typing
+	presences presences           // who is there
+	sending   sending             // whose events are on their way
+	unreads   unreads             // what users have not read
+	devices   *remote.DeviceLists // of other servers' users; nil where there are no other servers
+	searching sync.Mutex          // held by the one search at a time
 }
 
 // Registration says who may make an account over the client API.
@@ -118,6 +119,10 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 	if s.limits == nil {
 		s.limits = &api.Limiter{}
 	}
+	if config.Network != nil {
+		s.devices = remote.NewDeviceLists(remote.DeviceListsConfig{Store: st, Ask: config.Network.Do, Log: s.log})
+		config.Network.OnHeard(s.devices.Heard)
+	}
 	return s
 }
 
@@ -128,11 +133,19 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		s.runSweep, s.runSightings, s.runTyping, s.runPresence, s.runUnread, s.runGuests,
+		s.runSweep, s.runSightings, s.runTyping, s.runPresence, s.runUnread, s.runGuests, s.runDevices,
 	} {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()
+}
+
+// runDevices keeps the device lists of other servers' users.
+func (s *Server) runDevices(ctx context.Context) error {
+	if s.devices == nil {
+		return nil
+	}
+	return s.devices.Run(ctx)
 }
 
 // runSweep removes what deactivated accounts left behind, once.

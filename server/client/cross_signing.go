@@ -1,27 +1,21 @@
 package client
 
 import (
-	"crypto/ed25519"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/server/api"
-	"hearth/state/matrix"
+	"hearth/server/e2ee"
 	"hearth/store"
 )
 
 // maxCrossSigningBytes bounds an upload of cross-signing keys.
 const maxCrossSigningBytes = 64 << 10
-
-// signingKeyPrefix begins the names of keys that sign.
-const signingKeyPrefix = "ed25519:"
 
 type crossSigningRequest struct {
 	Master      jsontext.Value `json:"master_key"`
@@ -97,55 +91,13 @@ func readCrossSigning(body jsontext.Value, who session) (crossSigningKeys, error
 		if !given(k.object) {
 			continue
 		}
-		public, err := checkCrossSigningKey(k.object, k.usage, who)
+		public, err := e2ee.CheckCrossSigning(k.object, k.usage, who.user)
 		if err != nil {
 			return nil, api.InvalidParam(k.name, err)
 		}
 		keys[k.usage] = store.CrossSigningKey{Public: public, JSON: k.object}
 	}
 	return keys, nil
-}
-
-// checkCrossSigningKey holds a key to its form and returns its public part.
-//
-// Spec: definitions/cross_signing_key.yaml.
-func checkCrossSigningKey(object jsontext.Value, usage store.Usage, who session) (public string, err error) {
-	var key struct {
-		UserID     matrix.UserID     `json:"user_id"`
-		Usage      []store.Usage     `json:"usage"`
-		Keys       map[string]string `json:"keys"`
-		Signatures keySignatures     `json:"signatures"`
-	}
-	if object.Kind() != '{' || json.Unmarshal(object, &key) != nil {
-		return "", errors.New("it does not have the form of a cross-signing key")
-	}
-	switch {
-	case key.UserID != who.user:
-		return "", errors.New("user_id is not yours")
-	case !slices.Contains(key.Usage, usage):
-		return "", fmt.Errorf("usage must have %s", usage)
-	case len(key.Keys) != 1:
-		return "", errors.New("keys must have exactly one key")
-	}
-	for name, value := range key.Keys {
-		if name != signingKeyPrefix+value {
-			return "", errors.New("the key's name must be ed25519: and the key")
-		}
-		if _, err := publicKey(value); err != nil {
-			return "", err
-		}
-		public = value
-	}
-	return public, nil
-}
-
-// publicKey reads a public ed25519 key from unpadded base64.
-func publicKey(text string) (ed25519.PublicKey, error) {
-	key, err := base64.RawStdEncoding.DecodeString(text)
-	if err != nil || len(key) != ed25519.PublicKeySize {
-		return nil, errors.New("the key is no ed25519 key in unpadded base64")
-	}
-	return key, nil
 }
 
 // put stores the keys, if that may be. It returns errMustProve, and has changed
@@ -197,19 +149,9 @@ func (keys crossSigningKeys) checkSigned(existing crossSigningKeys, who session)
 		if usage == store.UsageMaster {
 			continue
 		}
-		if err := verifyKey(key.JSON, who.user, master.Public, master.Public); err != nil {
+		if err := e2ee.Verify(key.JSON, who.user, master.Public, master.Public); err != nil {
 			return api.ErrInvalidSignature.Because("The %s key is not signed by the master key", strings.ReplaceAll(string(usage), "_", "-"))
 		}
 	}
 	return nil
-}
-
-// verifyKey checks the signature that a user's key, of that name and that public
-// part, has made about an object.
-func verifyKey(object jsontext.Value, signer matrix.UserID, name, public string) error {
-	key, err := publicKey(public)
-	if err != nil {
-		return err
-	}
-	return matrix.VerifyJSON(object, string(signer), signingKeyPrefix+name, key)
 }

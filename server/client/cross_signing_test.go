@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"hearth/server/e2ee"
 	"hearth/state/matrix"
 )
 
@@ -31,7 +32,7 @@ func newTestKey(tb testing.TB) testKey {
 // sign adds a user's signature with the key, under a name, to an object.
 func (k testKey) sign(tb testing.TB, object, user, name string) string {
 	tb.Helper()
-	signed, err := matrix.SignJSON([]byte(object), user, matrix.SigningKey{ID: signingKeyPrefix + name, Private: k.private})
+	signed, err := matrix.SignJSON([]byte(object), user, matrix.SigningKey{ID: e2ee.SigningKeyPrefix + name, Private: k.private})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -109,7 +110,7 @@ type seenKey struct {
 }
 
 func (k seenKey) signed(user, name string) bool {
-	return k.Signatures[user][signingKeyPrefix+name] != ""
+	return k.Signatures[user][e2ee.SigningKeyPrefix+name] != ""
 }
 
 func TestCrossSigningUpload(t *testing.T) {

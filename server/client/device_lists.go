@@ -136,6 +136,9 @@ func (l *listSearch) searchRoom(room store.RoomNum, isIn bool) error {
 		switch {
 		case is && !was:
 			l.changed[user], l.met[user] = true, true
+			if !wasIn { // their servers are told of the user's devices
+				l.changed[l.who.user] = true
+			}
 		case was && !is:
 			l.gone[user] = true
 		}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -109,6 +110,17 @@ func (m listMoment) shares(a, b int) bool {
 	return slices.ContainsFunc(m.in, func(in map[int]bool) bool { return in[a] && in[b] })
 }
 
+// entered says whether a user is in a room where they were not before. The rooms'
+// owner is in all of them.
+func (m listMoment) entered(before listMoment, user int) bool {
+	for i, in := range m.in {
+		if in[user] && !before.in[i][user] {
+			return true
+		}
+	}
+	return false
+}
+
 // check compares what user is told behind a moment with what the moments say.
 func (w *listWorld) check(t *testing.T, user int, since listMoment) {
 	t.Helper()
@@ -132,8 +144,8 @@ func (w *listWorld) check(t *testing.T, user int, since listMoment) {
 		case changed && left:
 			t.Errorf("%s is told of %s in both lists", who.user, id)
 		case other == user:
-			if changed != news || left {
-				t.Errorf("%s is told of the own devices: %t, changed: %t", id, changed, news)
+			if met := now.entered(since, user); changed != (news || met) || left {
+				t.Errorf("%s is told of the own devices: %t, changed: %t, met others: %t", id, changed, news, met)
 			}
 		case shares && (news || !shared) && !changed:
 			t.Errorf("%s is not told of %s: shared %t, shares %t, changed %t", who.user, id, shared, shares, news)
@@ -254,7 +266,11 @@ func putMember(t *testing.T, s *testServer, room string, user matrix.UserID, mem
 		if err := tx.PutEvent(num, at, stored); err != nil {
 			return err
 		}
-		return tx.PutHead(num, head)
+		n := int64(-1)
+		if membership == matrix.Join {
+			n = 1
+		}
+		return errors.Join(tx.CountRoomServer(num, user.Server(), n), tx.PutHead(num, head))
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -10,33 +10,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/server/api"
-	"hearth/state/matrix"
+	"hearth/server/e2ee"
 	"hearth/store"
-)
-
-// Bounds of one key, in bytes.
-const (
-	maxKeyName    = 255      // algorithm and ID together
-	maxOneTimeKey = 4 << 10  // a one-time or fallback key
-	maxDeviceKeys = 32 << 10 // the identity keys of a device
 )
 
 // oneTimeKeys are keys by name; each is a string or an object.
 type oneTimeKeys map[string]jsontext.Value
-
-// deviceKeys are the identity keys of a device. What else stands in them is kept.
-//
-// Spec: CS Device keys; definitions/device_keys.yaml.
-type deviceKeys struct {
-	UserID     matrix.UserID     `json:"user_id"`
-	DeviceID   matrix.DeviceID   `json:"device_id"`
-	Algorithms []string          `json:"algorithms"`
-	Keys       map[string]string `json:"keys"`
-	Signatures keySignatures     `json:"signatures"`
-}
-
-// keySignatures are signatures by who signed and by the ID of the signing key.
-type keySignatures map[matrix.UserID]map[string]string
 
 // check holds the keys that a device uploads to their form.
 func (req uploadKeysRequest) check(who session) (u keyUpload, err error) {
@@ -67,10 +46,10 @@ func given(v jsontext.Value) bool { return len(v) > 0 && v.Kind() != 'n' }
 // checkDeviceKeys holds identity keys to their form and to the device that
 // uploads them.
 func checkDeviceKeys(object jsontext.Value, who session) error {
-	if len(object) > maxDeviceKeys {
-		return api.ErrTooLarge.Because("device_keys may have %d bytes at most", maxDeviceKeys)
+	if len(object) > e2ee.MaxDeviceKeys {
+		return api.ErrTooLarge.Because("device_keys may have %d bytes at most", e2ee.MaxDeviceKeys)
 	}
-	var keys deviceKeys
+	var keys e2ee.DeviceKeys
 	if object.Kind() != '{' || json.Unmarshal(object, &keys) != nil {
 		return api.ErrBadJSON.Because("device_keys does not have the form that is expected here")
 	}
@@ -100,10 +79,10 @@ func (keys oneTimeKeys) check(field string) ([]store.OneTimeKey, error) {
 			return nil, api.InvalidParam(field, err)
 		}
 		key := keys[name]
-		if len(key) > maxOneTimeKey {
-			return nil, api.ErrInvalidParam.Because("%s: a key may have %d bytes at most", field, maxOneTimeKey)
+		if len(key) > e2ee.MaxOneTimeKey {
+			return nil, api.ErrInvalidParam.Because("%s: a key may have %d bytes at most", field, e2ee.MaxOneTimeKey)
 		}
-		if !isKey(key) {
+		if !e2ee.IsKey(key) {
 			return nil, api.ErrBadJSON.Because("%s: a key must be a string, or an object with a key", field)
 		}
 		checked = append(checked, store.OneTimeKey{Algorithm: algorithm, ID: id, JSON: key})
@@ -111,26 +90,11 @@ func (keys oneTimeKeys) check(field string) ([]store.OneTimeKey, error) {
 	return checked, nil
 }
 
-// isKey says whether a value has the form of a one-time key: a string or a
-// KeyObject.
-//
-// Spec: CS Key algorithms; definitions/one_time_keys.yaml.
-func isKey(v jsontext.Value) bool {
-	if v.Kind() == '"' {
-		return true
-	}
-	var key struct {
-		Key        *string       `json:"key"`
-		Signatures keySignatures `json:"signatures"`
-	}
-	return v.Kind() == '{' && json.Unmarshal(v, &key) == nil && key.Key != nil
-}
-
 // cutKeyName takes a key's name, "algorithm:id", apart.
 func cutKeyName(name string) (algorithm, id string, err error) {
 	algorithm, id, found := strings.Cut(name, ":")
-	if !found || algorithm == "" || id == "" || len(name) > maxKeyName || strings.IndexByte(name, 0) >= 0 {
-		return "", "", fmt.Errorf("a key's name must be an algorithm, a colon and an ID, in %d bytes at most", maxKeyName)
+	if !found || algorithm == "" || id == "" || len(name) > e2ee.MaxKeyName || strings.IndexByte(name, 0) >= 0 {
+		return "", "", fmt.Errorf("a key's name must be an algorithm, a colon and an ID, in %d bytes at most", e2ee.MaxKeyName)
 	}
 	return algorithm, id, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/server/api"
+	"hearth/server/e2ee"
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -92,7 +93,7 @@ var (
 // keeps those that are not there yet.
 func (u *signatureUpload) take(target matrix.UserID, name string, object jsontext.Value) error {
 	num := u.tx.UserNum(target)
-	if !u.tx.IsLocal(num) {
+	if num == 0 {
 		return errNoSuchKey
 	}
 	known, signers, err := u.signers(num, name)
@@ -111,12 +112,12 @@ func (u *signatureUpload) take(target matrix.UserID, name string, object jsontex
 	}
 	var good []store.KeySignature
 	for _, by := range signers {
-		keyID := signingKeyPrefix + by.name
+		keyID := e2ee.SigningKeyPrefix + by.name
 		signature, signed := made[keyID]
 		if !signed {
 			continue
 		}
-		if verifyKey(object, u.who.user, by.name, by.public) != nil {
+		if e2ee.Verify(object, u.who.user, by.name, by.public) != nil {
 			return errBadSignature
 		}
 		good = append(good, store.KeySignature{Target: num, Key: name, KeyID: keyID, Signature: signature})
@@ -172,10 +173,10 @@ func (u *signatureUpload) devices() (signers []signer, err error) {
 		if err != nil {
 			return true, unlessNotFound(err)
 		}
-		var keys deviceKeys
+		var keys e2ee.DeviceKeys
 		if json.Unmarshal(object, &keys) == nil {
 			name := string(d.ID)
-			signers = append(signers, signer{name, keys.Keys[signingKeyPrefix+name]})
+			signers = append(signers, signer{name, keys.Keys[e2ee.SigningKeyPrefix+name]})
 		}
 		return true, nil
 	})
@@ -185,14 +186,14 @@ func (u *signatureUpload) devices() (signers []signer, err error) {
 // signaturesBy returns the signatures in an object that a user made, by key ID.
 func signaturesBy(object jsontext.Value, user matrix.UserID) map[string]string {
 	var signed struct {
-		Signatures keySignatures `json:"signatures"`
+		Signatures e2ee.Signatures `json:"signatures"`
 	}
 	if json.Unmarshal(object, &signed) != nil {
 		return nil
 	}
 	made := make(map[string]string)
 	for keyID, signature := range signed.Signatures[user] {
-		if strings.HasPrefix(keyID, signingKeyPrefix) {
+		if strings.HasPrefix(keyID, e2ee.SigningKeyPrefix) {
 			made[keyID] = signature
 		}
 	}

@@ -1,14 +1,17 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
-	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/server/api"
+	"hearth/server/e2ee"
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -94,6 +97,7 @@ func (u keyUpload) put(tx *store.Tx, who session) error {
 // all devices of the user.
 type queryKeysRequest struct {
 	DeviceKeys map[matrix.UserID][]matrix.DeviceID `json:"device_keys"`
+	Timeout    float64                             `json:"timeout"` // milliseconds
 }
 
 type queryKeysResponse struct {
@@ -116,21 +120,51 @@ func failed(err *api.Error) failure { return failure{err.Code, err.Text} }
 // errUnreachable is the failure of a server that cannot be asked for keys.
 var errUnreachable = api.ErrUnknown.Because("The server cannot be reached")
 
-// isLocal says whether a user of a request about keys is one of this server's; the
-// server of any other is noted as a failure.
+// How long other servers may take to answer a request about keys.
+const (
+	keysTimeout    = 10 * time.Second // where the client does not say
+	maxKeysTimeout = 20 * time.Second
+)
+
+// withKeysTimeout returns a context that ends when a client wants its answer, in
+// milliseconds from now.
+func withKeysTimeout(ctx context.Context, wanted float64) (context.Context, context.CancelFunc) {
+	timeout := keysTimeout
+	if wanted > 0 {
+		timeout = time.Duration(min(wanted, float64(maxKeysTimeout.Milliseconds())) * float64(time.Millisecond))
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
+// isLocal says whether a user of a request about keys is one of this server's. Where
+// there are no other servers, the server of any other is noted as a failure.
 func (s *Server) isLocal(user matrix.UserID, failures map[matrix.ServerName]failure) (bool, error) {
 	if _, err := matrix.ParseUserID(string(user)); err != nil {
 		return false, api.ErrInvalidParam.Because("%v", err)
 	}
-	if server := user.Server(); server != s.store.Server() {
-		failures[server] = failed(errUnreachable)
-		return false, nil
+	server := user.Server()
+	if server == s.store.Server() {
+		return true, nil
 	}
-	return true, nil
+	if s.devices == nil {
+		failures[server] = failed(errUnreachable)
+	}
+	return false, nil
+}
+
+// noteFailures notes why other servers gave no keys.
+func noteFailures(to map[matrix.ServerName]failure, failures map[matrix.ServerName]error) {
+	for server, err := range failures {
+		var told *api.Error
+		if !errors.As(remoteError(err), &told) {
+			told = errUnreachable
+		}
+		to[server] = failed(told)
+	}
 }
 
 // queryKeys answers POST /keys/query. Users and devices that are not there are
-// left out, servers that cannot be asked are failures.
+// left out, servers that do not answer in time are failures.
 //
 // Spec: CS Tracking the device list for a user.
 func (s *Server) queryKeys(w http.ResponseWriter, r *http.Request, who session) error {
@@ -150,78 +184,85 @@ func (s *Server) queryKeys(w http.ResponseWriter, r *http.Request, who session) 
 		Master:     make(map[matrix.UserID]jsontext.Value), SelfSigning: make(map[matrix.UserID]jsontext.Value),
 		UserSigning: make(map[matrix.UserID]jsontext.Value),
 	}
+	remotes := make(map[matrix.UserID][]matrix.DeviceID)
 	err := s.store.View(func(tx *store.Tx) error {
+		view := e2ee.View{Tx: tx, Viewer: who.num}
 		for user, devices := range req.DeviceKeys {
 			local, err := s.isLocal(user, answer.Failures)
 			if err != nil {
 				return err
 			}
+			num := tx.UserNum(user)
 			if !local {
+				remotes[user] = devices
+			}
+			if !local || !tx.IsLocal(num) {
 				continue
 			}
-			if err := answer.add(keyView{tx, who}, user, devices); err != nil {
+			keys, err := view.User(num, devices)
+			if err != nil {
 				return fmt.Errorf("keys of %s: %w", user, err)
 			}
+			answer.add(user, keys)
 		}
 		return nil
 	})
+	if err == nil && s.devices != nil && len(remotes) > 0 {
+		err = s.queryRemoteKeys(r.Context(), who, req, remotes, &answer)
+	}
 	if err != nil {
 		return err
 	}
 	return api.WriteJSON(w, answer)
 }
 
-// add puts the keys of a local user into the answer, as far as the view goes.
-func (a *queryKeysResponse) add(view keyView, user matrix.UserID, devices []matrix.DeviceID) error {
-	num := view.tx.UserNum(user)
-	if !view.tx.IsLocal(num) {
-		return nil
-	}
-	var err error
-	if a.DeviceKeys[user], err = view.devices(num, devices); err != nil {
+// queryRemoteKeys puts the keys of other servers' users into the answer, with what
+// the user has signed about them.
+func (s *Server) queryRemoteKeys(ctx context.Context, who session, req queryKeysRequest, users map[matrix.UserID][]matrix.DeviceID, answer *queryKeysResponse) error {
+	wait, cancel := withKeysTimeout(ctx, req.Timeout)
+	defer cancel()
+	found, err := s.devices.Query(wait, users)
+	if err != nil {
 		return err
 	}
-	for _, kind := range []struct {
-		usage store.Usage
-		to    map[matrix.UserID]jsontext.Value
-	}{
-		{store.UsageMaster, a.Master},
-		{store.UsageSelfSigning, a.SelfSigning},
-		{store.UsageUserSigning, a.UserSigning},
-	} {
-		key, err := view.crossSigning(num, kind.usage)
-		if err != nil {
-			return err
+	noteFailures(answer.Failures, found.Failed)
+	return s.store.View(func(tx *store.Tx) (err error) {
+		view := e2ee.View{Tx: tx, Viewer: who.num}
+		for user, keys := range found.Users {
+			if keys.Master != nil {
+				if keys.Master, err = view.Sign(keys.Master, tx.UserNum(user)); err != nil {
+					return fmt.Errorf("signatures about the key of %s: %w", user, err)
+				}
+			}
+			answer.add(user, keys)
 		}
-		if key != nil {
-			kind.to[user] = key
+		return nil
+	})
+}
+
+// add puts the keys of a user into the answer.
+func (a *queryKeysResponse) add(user matrix.UserID, keys e2ee.Keys) {
+	a.DeviceKeys[user] = keys.Devices
+	for _, kind := range []struct {
+		key jsontext.Value
+		to  map[matrix.UserID]jsontext.Value
+	}{{keys.Master, a.Master}, {keys.SelfSigning, a.SelfSigning}, {keys.UserSigning, a.UserSigning}} {
+		if kind.key != nil {
+			kind.to[user] = kind.key
 		}
 	}
-	return nil
 }
 
 // claimKeysRequest asks for one key of each of these devices.
 type claimKeysRequest struct {
-	OneTimeKeys map[matrix.UserID]map[matrix.DeviceID]string `json:"one_time_keys"`
+	OneTimeKeys e2ee.Claims `json:"one_time_keys"`
+	Timeout     float64     `json:"timeout"` // milliseconds
 }
 
 type claimKeysResponse struct {
 	Failures    map[matrix.ServerName]failure `json:"failures"`
-	OneTimeKeys claimedKeys                   `json:"one_time_keys"`
+	OneTimeKeys e2ee.Claimed                  `json:"one_time_keys"`
 }
-
-// claimedKeys are keys by user, device and name.
-type claimedKeys map[matrix.UserID]map[matrix.DeviceID]map[string]jsontext.Value
-
-// keyClaim is a key that is asked for.
-type keyClaim struct {
-	user      matrix.UserID
-	device    matrix.DeviceID
-	algorithm string
-}
-
-// maxClaims is how many keys are claimed in one write.
-const maxClaims = 100
 
 // claimKeys answers POST /keys/claim. Each key is given out once; a claim whose
 // answer is lost has used its keys up.
@@ -238,83 +279,32 @@ func (s *Server) claimKeys(w http.ResponseWriter, r *http.Request, who session) 
 	if req.OneTimeKeys == nil {
 		return api.MissingParam("one_time_keys")
 	}
-	answer := claimKeysResponse{Failures: make(map[matrix.ServerName]failure), OneTimeKeys: make(claimedKeys)}
-	var claims []keyClaim
+	answer := claimKeysResponse{Failures: make(map[matrix.ServerName]failure)}
+	locals, remotes := make(e2ee.Claims), make(e2ee.Claims)
 	for user, devices := range req.OneTimeKeys {
 		local, err := s.isLocal(user, answer.Failures)
 		if err != nil {
 			return err
 		}
-		if !local {
-			continue
-		}
-		for device, algorithm := range devices {
-			claims = append(claims, keyClaim{user, device, algorithm})
+		if local {
+			locals[user] = devices
+		} else {
+			remotes[user] = devices
 		}
 	}
-	claims, err := s.claimable(claims)
+	claimed, err := e2ee.Claim(r.Context(), s.store, locals)
 	if err != nil {
 		return err
 	}
-	for len(claims) > 0 {
-		part := claims[:min(len(claims), maxClaims)]
-		claims = claims[len(part):]
-		keys, err := s.claim(r, part)
-		if err != nil {
-			return err
-		}
-		for i, key := range keys {
-			if key.JSON != nil {
-				answer.OneTimeKeys.add(part[i], key)
-			}
-		}
+	answer.OneTimeKeys = claimed
+	if s.devices != nil && len(remotes) > 0 {
+		wait, cancel := withKeysTimeout(r.Context(), req.Timeout)
+		defer cancel()
+		theirs, failures := s.devices.Claim(wait, remotes)
+		maps.Copy(answer.OneTimeKeys, theirs)
+		noteFailures(answer.Failures, failures)
 	}
 	return api.WriteJSON(w, answer)
-}
-
-// claimable returns the claims on devices that there are, so that nobody makes the
-// server write for others.
-func (s *Server) claimable(claims []keyClaim) (some []keyClaim, err error) {
-	err = s.store.View(func(tx *store.Tx) error {
-		for _, c := range claims {
-			_, err := tx.Device(tx.UserNum(c.user), c.device)
-			if unlessNotFound(err) != nil {
-				return fmt.Errorf("device %s of %s: %w", c.device, c.user, err)
-			}
-			if err == nil {
-				some = append(some, c)
-			}
-		}
-		return nil
-	})
-	return some, err
-}
-
-// claim takes keys in one write. Where there is none, the key has no JSON.
-func (s *Server) claim(r *http.Request, claims []keyClaim) (keys []store.OneTimeKey, err error) {
-	err = s.store.Update(r.Context(), func(tx *store.Tx) error {
-		keys = make([]store.OneTimeKey, len(claims))
-		for i, c := range claims {
-			user := tx.UserNum(c.user)
-			if _, err := tx.Device(user, c.device); errors.Is(err, store.ErrNotFound) || strings.IndexByte(c.algorithm, 0) >= 0 {
-				continue
-			}
-			key, err := tx.ClaimOneTimeKey(user, c.device, c.algorithm)
-			if err != nil && !errors.Is(err, store.ErrNotFound) {
-				return fmt.Errorf("claim a key of %s of %s: %w", c.device, c.user, err)
-			}
-			keys[i] = key
-		}
-		return nil
-	})
-	return keys, err
-}
-
-func (all claimedKeys) add(c keyClaim, key store.OneTimeKey) {
-	if all[c.user] == nil {
-		all[c.user] = make(map[matrix.DeviceID]map[string]jsontext.Value)
-	}
-	all[c.user][c.device] = map[string]jsontext.Value{key.Name(): key.JSON}
 }
 
 type keysChangesResponse struct {
@@ -349,4 +339,12 @@ func (s *Server) getKeysChanges(w http.ResponseWriter, r *http.Request, who sess
 		return fmt.Errorf("changed device lists of %s: %w", who.user, err)
 	}
 	return api.WriteJSON(w, keysChangesResponse{Changed: lists.Changed, Left: lists.Left})
+}
+
+// unlessNotFound returns an error unless it says that something is not there.
+func unlessNotFound(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }

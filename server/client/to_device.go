@@ -61,27 +61,39 @@ func (s *Server) sendToDevice(w http.ResponseWriter, r *http.Request, who sessio
 	if err != nil {
 		return err
 	}
+	away, err := s.toDeviceElsewhere(req, who.user, typ)
+	if err != nil {
+		return err
+	}
 	err = s.store.Update(r.Context(), func(tx *store.Tx) error {
 		repeated, err := tx.PutTxn(txn)
 		if repeated || err != nil {
 			return err
 		}
-		queued := 0
-		for _, m := range messages {
-			devices, err := m.send(tx)
-			if err != nil {
-				return err
-			}
-			if queued += devices * len(m.event); queued > maxToDeviceQueued {
-				return api.ErrTooLarge.Because("A request may queue %d bytes for devices at most: send them in parts", maxToDeviceQueued)
-			}
+		if err := queueMessages(tx, messages); err != nil {
+			return err
 		}
-		return nil
+		return queueElsewhere(tx, away)
 	})
 	if err != nil {
 		return fmt.Errorf("send %d messages to devices: %w", len(messages), err)
 	}
 	return api.WriteEmpty(w)
+}
+
+// queueMessages puts messages into the queues of their devices.
+func queueMessages(tx *store.Tx, messages []deviceMessage) error {
+	queued := 0
+	for _, m := range messages {
+		devices, err := m.send(tx)
+		if err != nil {
+			return err
+		}
+		if queued += devices * len(m.event); queued > maxToDeviceQueued {
+			return api.ErrTooLarge.Because("A request may queue %d bytes for devices at most: send them in parts", maxToDeviceQueued)
+		}
+	}
+	return nil
 }
 
 // deviceMessage is an event for one device of a user, or for all of them.

@@ -93,7 +93,11 @@ var queryRoutes = []route{
 }
 
 // deviceRoutes are devices and their keys.
-var deviceRoutes = []route{}
+var deviceRoutes = []route{
+	{"GET /_matrix/federation/v1/user/devices/{userID}", signed, 0, (*Server).getUserDevices},
+	{"POST /_matrix/federation/v1/user/keys/claim", signed, 0, (*Server).claimUserEncryptionKeys},
+	{"POST /_matrix/federation/v1/user/keys/query", signed, 0, (*Server).queryUserEncryptionKeys},
+}
 
 // mediaRoutes give files away.
 var mediaRoutes = []route{
