@@ -15,7 +15,7 @@ async function makeHearth(folder, ca) {
   const server = new Hearth(
     ...[folder, await freePort(), name],
     ...["--listen-tls", `127.0.0.1:${port}`, "--tls-cert", cert, "--tls-key", key],
-    ...["--federation-ca", root, "--allow-private-networks", "on", "--presence", "on"],
+    ...["--federation-ca", root, "--allow-private-networks", "--presence", "on"],
   );
   server.name = name;
   return server;
