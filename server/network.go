@@ -81,6 +81,11 @@ func (s *Server) federationConfig(rooms *state.Rooms, limits *api.Limiter) feder
 		Rooms:   rooms,
 		Network: s.network,
 		Media:   s.media,
+		EDU: map[string]federation.Receive{
+			"m.device_list_update": s.client.ReceiveDeviceList,
+			"m.direct_to_device":   s.client.ReceiveToDevice,
+			"m.signing_key_update": s.client.ReceiveSigningKeys,
+		},
 		Version: Version(),
 		Limits:  limits,
 		Log:     s.log,
