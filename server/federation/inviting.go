@@ -116,7 +116,10 @@ func (s *Server) invited(r *http.Request, from matrix.ServerName, v *matrix.Vers
 	if invite, err = s.verified(ctx, invite); err != nil {
 		return nil, err
 	}
-	stripped, err := state.InviteState(invite, known, func(ev *matrix.Event) error { return s.network.VerifyEvent(ctx, ev) })
+	stripped, err := state.InviteState(invite, known, func(ev *matrix.Event) error {
+		_, err := s.verified(ctx, ev)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

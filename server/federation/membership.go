@@ -164,7 +164,7 @@ func checkMember(ev *matrix.Event, room matrix.RoomID, id string, from matrix.Se
 
 // verified holds an event to the first checks on receipt: signatures and hashes.
 func (s *Server) verified(ctx context.Context, ev *matrix.Event) (*matrix.Event, error) {
-	events, errs := s.network.Check(ctx, ev.Version, []jsontext.Value{ev.JSON()})
+	events, errs := s.check(ctx, ev.Version, []jsontext.Value{ev.JSON()})
 	if errs[0] != nil {
 		return nil, api.ErrInvalidParam.Because("The event fails the checks on receipt: %v", errs[0])
 	}

@@ -1,0 +1,425 @@
+package federation
+
+import (
+	"context"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/server/api"
+	"hearth/server/remote"
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// A lobby is a server that a peer asks to let its users in.
+type lobby struct {
+	*house
+	server *Server
+}
+
+func newLobby(t *testing.T) *lobby {
+	t.Helper()
+	l := &lobby{house: openHouse(t, here, t.TempDir())}
+	t.Cleanup(l.close)
+	network := remote.NewNetwork(remote.NetworkConfig{Store: l.store, Key: func() matrix.SigningKey { return l.key }})
+	l.server = New(Config{Store: l.store, Rooms: l.rooms, Network: network})
+	l.server.check = checkForm
+	l.must(l.store.Update(context.Background(), func(tx *store.Tx) error {
+		_, err := tx.CreateOpenAccount(bob, store.Account{Created: time.Now()})
+		return err
+	}))
+	return l
+}
+
+func (l *lobby) create(c state.Creation) matrix.RoomID {
+	l.Helper()
+	c.Creator = bob
+	room, err := l.rooms.Create(context.Background(), c)
+	l.must(err)
+	return room
+}
+
+// ask calls a handler as a server does. path is the parts of the path behind the
+// endpoint: the room, then the user or the event.
+func (l *lobby) ask(h handler, from matrix.ServerName, path []string, query, body string) (int, string) {
+	l.Helper()
+	r := httptest.NewRequest("PUT", "/?"+query, strings.NewReader(body))
+	for i, part := range path {
+		r.SetPathValue("roomID", path[0])
+		if i > 0 {
+			r.SetPathValue("userID", part)
+			r.SetPathValue("eventID", part)
+		}
+	}
+	w := httptest.NewRecorder()
+	if err := h(l.server, w, r, from); err != nil {
+		e := api.AsError(err)
+		return e.Status, e.Code
+	}
+	return w.Code, w.Body.String()
+}
+
+// made is the event that the peer makes of a template.
+func (l *lobby) made(answer string, change map[string]string) *matrix.Event {
+	l.Helper()
+	var t template
+	l.must(json.Unmarshal([]byte(answer), &t))
+	for key, value := range change {
+		t.Event[key] = jsontext.Value(value)
+	}
+	v, ok := matrix.VersionByID(t.Version)
+	if !ok {
+		l.Fatalf("version %q", t.Version)
+	}
+	if v.EventIDs == matrix.EventIDGiven {
+		t.Event["event_id"] = jsontext.Value(`"$made` + url.PathEscape(change["content"]) + `:peer.test"`)
+	}
+	raw, err := json.Marshal(t.Event)
+	l.must(err)
+	pdu, err := matrix.HashAndSign(v, raw, peer, l.key)
+	l.must(err)
+	ev, err := matrix.Parse(v, pdu)
+	l.must(err)
+	return ev
+}
+
+// template asks for a template that is given.
+func (l *lobby) template(h handler, room matrix.RoomID, version string) string {
+	l.Helper()
+	code, answer := l.ask(h, peer, []string{string(room), string(alice)}, "ver="+version, "")
+	if code != 200 {
+		l.Fatalf("no template: %d %s", code, answer)
+	}
+	return answer
+}
+
+func (l *lobby) send(h handler, ev *matrix.Event, query string) (int, string) {
+	l.Helper()
+	return l.ask(h, peer, []string{string(ev.Room), string(ev.ID)}, query, string(ev.JSON()))
+}
+
+// joined is the answer to a join.
+type joined struct {
+	Event   jsontext.Value   `json:"event"`
+	Omitted bool             `json:"members_omitted"`
+	Origin  string           `json:"origin"`
+	Servers []string         `json:"servers_in_room"`
+	Chain   []jsontext.Value `json:"auth_chain"`
+	State   []jsontext.Value `json:"state"`
+}
+
+// keys are the types and state keys of events, in order.
+func (l *lobby) keys(v *matrix.Version, pdus []jsontext.Value) (keys []string) {
+	l.Helper()
+	for _, pdu := range pdus {
+		ev, err := matrix.Parse(v, pdu)
+		l.must(err)
+		keys = append(keys, strings.TrimPrefix(ev.Type, "m.room.")+" "+*ev.StateKey)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// A join is answered with the room before it, whole or without the members.
+func TestSendJoin(t *testing.T) {
+	for _, version := range matrix.Versions() {
+		t.Run(version.ID, func(t *testing.T) {
+			l := newLobby(t)
+			room := l.create(state.Creation{Preset: state.PresetPublic, Version: version.ID})
+			_, err := l.rooms.Send(t.Context(), store.TxnID{}, matrix.Draft{Room: room, Sender: bob, Type: "m.room.message", Content: []byte(`{}`)})
+			l.must(err)
+			ev := l.made(l.template((*Server).makeJoin, room, version.ID), nil)
+			want := []string{
+				"create ", "guest_access ", "history_visibility ", "join_rules ", "member @bob:here.test", "power_levels ",
+			}
+			for _, omit := range []bool{false, true, false} {
+				query := ""
+				if omit {
+					query = "omit_members=true"
+				}
+				code, answer := l.send((*Server).sendJoinV2, ev, query)
+				var a joined
+				if code != 200 || json.Unmarshal([]byte(answer), &a) != nil {
+					t.Fatalf("%d %s", code, answer)
+				}
+				if got := l.keys(version, a.State); !slices.Equal(got, want) {
+					t.Errorf("omit %t: state %q, want %q", omit, got, want)
+				}
+				chain := l.keys(version, a.Chain)
+				if omit && (len(chain) > 0 || !a.Omitted || !slices.Equal(a.Servers, []string{"here.test"})) {
+					t.Errorf("without members: chain %q, %+v", chain, a.Servers)
+				}
+				if !omit && (!slices.Contains(chain, "member @bob:here.test") || a.Omitted || a.Origin != "here.test") {
+					t.Errorf("whole: chain %q, %+v", chain, a)
+				}
+				if back, err := matrix.Parse(version, a.Event); err != nil || back.ID != ev.ID {
+					t.Errorf("the event is %s: %v", a.Event, err)
+				}
+			}
+			code, answer := l.send((*Server).sendJoinV1, ev, "")
+			var old []jsontext.Value
+			if code != 200 || json.Unmarshal([]byte(answer), &old) != nil || len(old) != 2 || string(old[0]) != "200" {
+				t.Errorf("by v1: %d %s", code, answer)
+			}
+			leave := l.made(l.template((*Server).makeLeave, room, version.ID), nil)
+			if code, answer := l.send((*Server).sendLeaveV1, leave, ""); code != 200 || answer != "[200,{}]" {
+				t.Errorf("a leave by v1: %d %s", code, answer)
+			}
+			if code, answer := l.send((*Server).sendLeaveV2, leave, ""); code != 200 || answer != "{}" {
+				t.Errorf("the leave again: %d %s", code, answer)
+			}
+		})
+	}
+}
+
+// A knock is answered with what who knocks may know.
+func TestSendKnock(t *testing.T) {
+	l := newLobby(t)
+	room := l.create(state.Creation{Version: "11", Name: "Kitchen", Initial: []state.InitialEvent{
+		{Type: "m.room.join_rules", Content: []byte(`{"join_rule":"knock"}`)},
+	}})
+	knock := l.made(l.template((*Server).makeKnock, room, "11"), nil)
+	code, answer := l.send((*Server).sendKnock, knock, "")
+	var a struct {
+		Known []jsontext.Value `json:"knock_room_state"`
+	}
+	if code != 200 || json.Unmarshal([]byte(answer), &a) != nil {
+		t.Fatalf("%d %s", code, answer)
+	}
+	if got, want := l.keys(knock.Version, a.Known), []string{"create ", "join_rules ", "name "}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	if code, answer := l.ask((*Server).makeKnock, peer, []string{string(room), string(alice)}, "", ""); code != 400 {
+		t.Errorf("a knock of no version: %d %s", code, answer)
+	}
+}
+
+// What is no join is no join, whoever sends it.
+func TestSendJoinRefuses(t *testing.T) {
+	l := newLobby(t)
+	room := l.create(state.Creation{Preset: state.PresetPublic})
+	made := l.template((*Server).makeJoin, room, "12")
+	eve := `"@eve:peer.test"`
+	for _, tt := range []struct {
+		what   string
+		change map[string]string
+		code   int
+		errno  string
+	}{
+		{"a message", map[string]string{"type": `"m.room.message"`}, 400, "M_INVALID_PARAM"},
+		{"a leave", map[string]string{"content": `{"membership":"leave"}`}, 400, "M_INVALID_PARAM"},
+		{"no membership", map[string]string{"content": `{}`}, 400, "M_INVALID_PARAM"},
+		{"for another", map[string]string{"state_key": eve}, 400, "M_INVALID_PARAM"},
+		{"of another server", map[string]string{"state_key": `"@a:other.test"`, "sender": `"@a:other.test"`}, 400, "M_INVALID_PARAM"},
+		{"of another room", map[string]string{"room_id": `"!other"`}, 400, "M_INVALID_PARAM"},
+		{"with no sender", map[string]string{"sender": `7`}, 400, ""},
+		{"on what nobody has", map[string]string{"prev_events": `["$Rqnc-F-dvnEYJTyHq_iKxU2bZ1CI92-kuZq3a5lr5Zg"]`}, 400, "M_INVALID_PARAM"},
+		{"with rights of nobody", map[string]string{"auth_events": `[]`}, 403, "M_FORBIDDEN"},
+	} {
+		var ev *matrix.Event
+		if tt.errno != "" {
+			ev = l.made(made, tt.change)
+		} else {
+			code, answer := l.ask((*Server).sendJoinV2, peer, []string{string(room), "$x"}, "", `{"sender":7}`)
+			if code != tt.code {
+				t.Errorf("%s: %d %s", tt.what, code, answer)
+			}
+			continue
+		}
+		code, answer := l.ask((*Server).sendJoinV2, peer, []string{string(room), string(ev.ID)}, "", string(ev.JSON()))
+		if code != tt.code || answer != tt.errno {
+			t.Errorf("%s: %d %s, want %d %s", tt.what, code, answer, tt.code, tt.errno)
+		}
+	}
+	ev := l.made(made, nil)
+	for _, tt := range []struct {
+		what string
+		from matrix.ServerName
+		room matrix.RoomID
+		id   matrix.EventID
+		code int
+	}{
+		{"by another server", "other.test", room, ev.ID, 400},
+		{"under another ID", peer, room, "$other", 400},
+		{"in a room that is not here", peer, "!elsewhere", ev.ID, 404},
+		{"in no room", peer, "room", ev.ID, 400},
+	} {
+		code, answer := l.ask((*Server).sendJoinV2, tt.from, []string{string(tt.room), string(tt.id)}, "", string(ev.JSON()))
+		if code != tt.code {
+			t.Errorf("%s: %d %s, want %d", tt.what, code, answer, tt.code)
+		}
+	}
+	for _, tt := range []struct {
+		what, user, query string
+		from              matrix.ServerName
+		code              int
+		errno             string
+	}{
+		{"of another server", string(alice), "ver=12", "other.test", 403, "M_FORBIDDEN"},
+		{"of no version", string(alice), "", peer, 400, "M_INCOMPATIBLE_ROOM_VERSION"},
+		{"of other versions", string(alice), "ver=1&ver=11", peer, 400, "M_INCOMPATIBLE_ROOM_VERSION"},
+		{"of no user", "alice", "ver=12", peer, 400, "M_INVALID_PARAM"},
+	} {
+		code, answer := l.ask((*Server).makeJoin, tt.from, []string{string(room), tt.user}, tt.query, "")
+		if code != tt.code || answer != tt.errno {
+			t.Errorf("a template %s: %d %s, want %d %s", tt.what, code, answer, tt.code, tt.errno)
+		}
+	}
+	key := ""
+	_, err := l.rooms.Send(t.Context(), store.TxnID{}, matrix.Draft{
+		Room: room, Sender: bob, Type: "m.room.server_acl", StateKey: &key, Content: []byte(`{"allow":["*"],"deny":["peer.test"]}`),
+	})
+	l.must(err)
+	if code, answer := l.send((*Server).sendJoinV2, ev, ""); code != 403 {
+		t.Errorf("a server that the room bars: %d %s", code, answer)
+	}
+	if code, answer := l.ask((*Server).makeJoin, peer, []string{string(room), string(alice)}, "ver=12", ""); code != 403 {
+		t.Errorf("a template for it: %d %s", code, answer)
+	}
+}
+
+// invite is an invite by the peer to a room of its own, with what tells of the room.
+func (l *lobby) invite(version string) (body map[string]jsontext.Value, ev *matrix.Event) {
+	l.Helper()
+	there := openHouse(l.T, peer, l.TempDir())
+	l.Cleanup(there.close)
+	room, err := there.rooms.Create(context.Background(), state.Creation{Creator: alice, Version: version, Name: "Kitchen"})
+	l.must(err)
+	key := string(bob)
+	draft := matrix.Draft{Room: room, Sender: alice, Type: "m.room.member", StateKey: &key, Content: []byte(`{"membership":"invite"}`)}
+	v, _ := matrix.VersionByID(version)
+	if v.EventIDs == matrix.EventIDGiven {
+		draft.OriginServerTS = 1
+		ev, err = draft.Build(v, matrix.Placing{Depth: 9}, peer, there.key)
+		l.must(err)
+	} else {
+		ev = there.build(draft)
+	}
+	var known []jsontext.Value
+	l.must(there.store.View(func(tx *store.Tx) error {
+		num, head, err := state.Head(tx, room)
+		if err != nil {
+			return err
+		}
+		events, err := state.StrippedEvents(tx, num, head.Current, alice, bob)
+		for _, ev := range events {
+			known = append(known, ev.JSON())
+		}
+		return err
+	}))
+	list, err := json.Marshal(known)
+	l.must(err)
+	return map[string]jsontext.Value{
+		"room_version": jsontext.Value(`"` + version + `"`), "event": ev.JSON(), "invite_room_state": list,
+	}, ev
+}
+
+func (l *lobby) sendInvite(body map[string]jsontext.Value, ev *matrix.Event, from matrix.ServerName) (int, string) {
+	l.Helper()
+	raw, err := json.Marshal(body)
+	l.must(err)
+	return l.ask((*Server).sendInviteV2, from, []string{string(ev.Room), string(ev.ID)}, "", string(raw))
+}
+
+// An invite comes back signed, and stands for the user until it is taken back.
+func TestSendInvite(t *testing.T) {
+	for _, version := range matrix.Versions() {
+		t.Run(version.ID, func(t *testing.T) {
+			l := newLobby(t)
+			body, ev := l.invite(version.ID)
+			code, answer := l.sendInvite(body, ev, peer)
+			var a inviteAnswer
+			if code != 200 || json.Unmarshal([]byte(answer), &a) != nil {
+				t.Fatalf("%d %s", code, answer)
+			}
+			back, err := matrix.Parse(version, a.Event)
+			if err != nil || back.ID != ev.ID || len(back.SignaturesOf(here)) != 1 || len(back.SignaturesOf(peer)) != 1 {
+				t.Errorf("signed %s: %v", a.Event, err)
+			}
+			var m store.LocalMembership
+			l.must(l.store.View(func(tx *store.Tx) (err error) {
+				m, _, err = tx.LocalMembership(tx.UserNum(bob), tx.RoomNum(ev.Room))
+				return err
+			}))
+			if m.Membership != matrix.Invite || !strings.Contains(string(m.Stripped), "Kitchen") {
+				t.Errorf("the room is to him %+v", m)
+			}
+			key := string(bob)
+			leave, err := matrix.Draft{
+				Room: ev.Room, Sender: alice, Type: "m.room.member", StateKey: &key, Content: []byte(`{"membership":"leave"}`),
+			}.Build(version, matrix.Placing{Depth: 10}, peer, l.key)
+			l.must(err)
+			results := make(pduResults)
+			_, err = l.server.receiveRoom(t.Context(), peer, ev.Room, []jsontext.Value{leave.JSON()}, results)
+			l.must(err)
+			l.must(l.store.View(func(tx *store.Tx) (err error) {
+				m, _, err = tx.LocalMembership(tx.UserNum(bob), tx.RoomNum(ev.Room))
+				return err
+			}))
+			if m.Membership != matrix.Leave {
+				t.Errorf("after the leave the room is to him %+v", m)
+			}
+		})
+	}
+}
+
+// Old servers send an invite alone, with what tells of the room in its unsigned.
+func TestSendInviteV1(t *testing.T) {
+	l := newLobby(t)
+	body, ev := l.invite("1")
+	var pdu map[string]jsontext.Value
+	l.must(json.Unmarshal(ev.JSON(), &pdu))
+	pdu["unsigned"] = jsontext.Value(`{"invite_room_state":` + string(body["invite_room_state"]) + `}`)
+	raw, err := json.Marshal(pdu)
+	l.must(err)
+	code, answer := l.ask((*Server).sendInviteV1, peer, []string{string(ev.Room), string(ev.ID)}, "", string(raw))
+	var a []jsontext.Value
+	if code != 200 || json.Unmarshal([]byte(answer), &a) != nil || len(a) != 2 || string(a[0]) != "200" || a[1].Kind() != '{' {
+		t.Errorf("%d %s", code, answer)
+	}
+}
+
+// What is no invite for a user here is not signed.
+func TestSendInviteRefuses(t *testing.T) {
+	l := newLobby(t)
+	body, ev := l.invite("12")
+	with := func(key, value string) map[string]jsontext.Value {
+		changed := map[string]jsontext.Value{}
+		for k, v := range body {
+			changed[k] = v
+		}
+		changed[key] = jsontext.Value(value)
+		return changed
+	}
+	for _, tt := range []struct {
+		what  string
+		body  map[string]jsontext.Value
+		from  matrix.ServerName
+		code  int
+		errno string
+	}{
+		{"of an unknown version", with("room_version", `"99"`), peer, 400, "M_INCOMPATIBLE_ROOM_VERSION"},
+		{"of no version", with("room_version", `""`), peer, 400, "M_MISSING_PARAM"},
+		{"of another server", body, "other.test", 400, "M_INVALID_PARAM"},
+		{"that tells nothing of the room", with("invite_room_state", `[]`), peer, 400, "M_INVALID_PARAM"},
+		{"that is none", with("event", `{}`), peer, 400, "M_BAD_JSON"},
+	} {
+		if code, answer := l.sendInvite(tt.body, ev, tt.from); code != tt.code || answer != tt.errno {
+			t.Errorf("an invite %s: %d %s, want %d %s", tt.what, code, answer, tt.code, tt.errno)
+		}
+	}
+	l.must(l.store.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.PutAccountData(tx.UserNum(bob), store.AccountData{Type: "m.invite_permission_config", Content: []byte(`{"default_action":"block"}`)})
+	}))
+	if code, answer := l.sendInvite(body, ev, peer); code != 403 || answer != "M_INVITE_BLOCKED" {
+		t.Errorf("an invite for who wants none: %d %s", code, answer)
+	}
+}
