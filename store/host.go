@@ -53,31 +53,23 @@ func (tx *Tx) PutHost(server matrix.ServerName, h Host) error {
 	return tx.put(bucketRemote, remoteServerKey(remoteHost, server), v)
 }
 
-// DeleteHosts removes, of servers behind after, those that have been found anew
-// last before a time, some of them at once. It returns the last server that it
-// looked at, "" when it has seen them all.
-func (tx *Tx) DeleteHosts(after matrix.ServerName, before time.Time) (matrix.ServerName, error) {
-	const most = 100
+// OldHosts returns servers that have been found anew last before a time, at most
+// limit of them.
+func (tx *Tx) OldHosts(before time.Time, limit int) ([]matrix.ServerName, error) {
 	var old []matrix.ServerName
-	var last matrix.ServerName
-	start := append(remoteServerKey(remoteHost, after), 0)
-	err := tx.scan(bucketRemote, []byte{remoteHost}, start, func(name, v []byte) (bool, error) {
-		last = matrix.ServerName(name)
-		h, err := readHost(last, v)
+	err := tx.scan(bucketRemote, []byte{remoteHost}, nil, func(name, v []byte) (bool, error) {
+		h, err := readHost(matrix.ServerName(name), v)
 		if err == nil && h.DelegatedUntil.Before(before) && h.TargetsUntil.Before(before) {
-			old = append(old, last)
+			old = append(old, matrix.ServerName(name))
 		}
-		return len(old) < most, err
+		return len(old) < limit, err
 	})
-	if len(old) < most {
-		last = ""
-	}
-	for _, server := range old {
-		if err == nil {
-			err = tx.delete(bucketRemote, remoteServerKey(remoteHost, server))
-		}
-	}
-	return last, err
+	return old, err
+}
+
+// DeleteHost removes where a server is.
+func (tx *Tx) DeleteHost(server matrix.ServerName) error {
+	return tx.delete(bucketRemote, remoteServerKey(remoteHost, server))
 }
 
 func readHost(server matrix.ServerName, v []byte) (Host, error) {

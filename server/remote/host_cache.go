@@ -141,15 +141,25 @@ func (n *Network) takeHosts() map[matrix.ServerName]store.Host {
 // forgetHosts removes from disk the servers that nobody asked for long.
 func (n *Network) forgetHosts(ctx context.Context) error {
 	before := n.now().Add(-oldHost)
-	for after := matrix.ServerName(""); ; {
-		var last matrix.ServerName
-		err := n.store.UpdatePatiently(ctx, time.Second, func(tx *store.Tx) (err error) {
-			last, err = tx.DeleteHosts(after, before)
+	for {
+		var old []matrix.ServerName
+		err := n.store.View(func(tx *store.Tx) (err error) {
+			old, err = tx.OldHosts(before, maxWritten)
 			return err
 		})
-		if err != nil || last == "" {
+		if err != nil || len(old) == 0 {
 			return err
 		}
-		after = last
+		err = n.store.UpdatePatiently(ctx, writeEvery/2, func(tx *store.Tx) error {
+			for _, server := range old {
+				if err := tx.DeleteHost(server); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
 }

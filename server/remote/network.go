@@ -159,13 +159,13 @@ func (n *Network) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			if err := n.write(ctx); err != nil && ctx.Err() == nil {
+			if err := n.write(ctx, writeEvery/2); err != nil && ctx.Err() == nil {
 				n.log.Error("write what is known about other servers", "err", err)
 			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
 			defer cancel()
-			if err := n.write(last); err != nil && !errors.Is(err, store.ErrClosed) {
+			if err := n.write(last, 0); err != nil && !errors.Is(err, store.ErrClosed) {
 				n.log.Error("write what is known about other servers", "err", err)
 			}
 			return nil
@@ -173,14 +173,14 @@ func (n *Network) Run(ctx context.Context) error {
 	}
 }
 
-// write writes down what was learned since the last time. What a failed write loses
-// is learned again.
-func (n *Network) write(ctx context.Context) error {
+// write writes down what was learned since the last time; it may wait for company.
+// What a failed write loses is learned again.
+func (n *Network) write(ctx context.Context, patience time.Duration) error {
 	hosts, backoffs := n.takeHosts(), n.takeBackoffs()
 	if len(hosts)+len(backoffs) == 0 {
 		return nil
 	}
-	return n.store.UpdatePatiently(ctx, writeEvery/2, func(tx *store.Tx) error {
+	return n.store.UpdatePatiently(ctx, patience, func(tx *store.Tx) error {
 		for server, h := range hosts {
 			if err := tx.PutHost(server, h); err != nil {
 				return err
