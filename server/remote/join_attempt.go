@@ -30,6 +30,9 @@ const (
 // run joins a room: at each server that may be in it, until one lets the user in.
 func (j *Joiner) run(ctx context.Context, w *joinWork) error {
 	release, err := j.budget(ctx, joinWeight)
+	for err != nil && w.resumed != nil && pause(ctx, resumePause) { // nobody else goes on with it
+		release, err = j.budget(ctx, joinWeight)
+	}
 	if err != nil {
 		return err
 	}
