@@ -51,6 +51,7 @@ type Server struct {
 	unreads   unreads             // what users have not read
 	devices   *remote.DeviceLists // of other servers' users; nil where there are no other servers
 	searching sync.Mutex          // held by the one search at a time
+	fills     fills               // gaps in the past of rooms
 }
 
 // Registration says who may make an account over the client API.

@@ -19,6 +19,9 @@ type surroundings struct {
 	event  *store.StoredEvent
 	before []*store.StoredEvent // newest first
 	after  []*store.StoredEvent // oldest first
+	start  streamToken          // before all of them
+	end    streamToken          // behind them
+	gap    *store.StoredEvent   // the oldest of them, where there should be more
 }
 
 // eventContext is the surroundings of an event as clients get them; state follows
@@ -51,25 +54,33 @@ func (s *Server) getEventContext(w http.ResponseWriter, r *http.Request, who ses
 	}
 	var head []byte
 	list := stateList{who: who, item: (*formatter).event}
-	err = s.store.View(func(tx *store.Tx) error {
-		ev, _, err := s.visibleEvent(tx, room, id, who)
-		if err != nil {
+	err = s.fillGaps(r.Context(), func() (gap *store.StoredEvent, err error) {
+		err = s.store.View(func(tx *store.Tx) error {
+			ev, _, err := s.visibleEvent(tx, room, id, who)
+			if err != nil {
+				return err
+			}
+			view, err := s.roomView(tx, room, who)
+			if err != nil {
+				return err
+			}
+			around, err := view.around(ev, limit/2, limit-limit/2, filter)
+			if err != nil {
+				return fmt.Errorf("context of %s: %w", id, err)
+			}
+			if around.gap != nil {
+				if gap, err = s.gap(tx, around.gap); gap != nil || err != nil {
+					return err
+				}
+			}
+			list.room = view.num
+			if list.events, err = view.stateFor(around, filter); err != nil {
+				return fmt.Errorf("state for the context of %s: %w", id, err)
+			}
+			head, err = view.format.contextHead(around)
 			return err
-		}
-		view, err := s.roomView(tx, room, who)
-		if err != nil {
-			return err
-		}
-		around, err := view.around(ev, limit/2, limit-limit/2, filter)
-		if err != nil {
-			return fmt.Errorf("context of %s: %w", id, err)
-		}
-		list.room = view.num
-		if list.events, err = view.stateFor(around, filter); err != nil {
-			return fmt.Errorf("state for the context of %s: %w", id, err)
-		}
-		head, err = view.format.contextHead(around)
-		return err
+		})
+		return gap, err
 	})
 	if err != nil {
 		return err
@@ -94,22 +105,27 @@ func readContext(r *http.Request) (limit int, filter *RoomEventFilter, err error
 
 // around collects what stands next to an event: so many events before and after
 // it that the user may see and the filter lets through. It looks at a bounded
-// number. An event beside our timeline has nothing next to it.
+// number. An event that has no place in the room's past has nothing next to it.
 func (v *roomView) around(ev *store.StoredEvent, before, after int, filter *RoomEventFilter) (surroundings, error) {
 	tx, found := v.format.tx, surroundings{event: ev}
-	if ev.Num.Aside() {
-		return found, nil
+	place, ok, err := tx.PlaceOf(v.num, ev.Num)
+	if err != nil || !ok {
+		return found, err
 	}
-	size := 0 // of all of them, in bytes
-	collect := func(list *[]*store.StoredEvent, limit int) func(*store.StoredEvent) (bool, error) {
+	size, last := 0, place // bytes of all of them; the newest that was looked at
+	collect := func(list *[]*store.StoredEvent, limit int, passed func(store.Place)) func(store.Place, *store.StoredEvent) (bool, error) {
 		looked := 0
-		return func(next *store.StoredEvent) (bool, error) {
+		return func(at store.Place, next *store.StoredEvent) (bool, error) {
 			if next.Num == ev.Num {
 				return true, nil
 			}
-			if looked++; len(*list) >= limit || looked > maxLookedAt || size >= maxPageBytes || next.Num.Position() > v.upto {
+			if looked++; len(*list) >= limit || looked > maxLookedAt || size >= maxPageBytes || at.Position > v.upto {
+				if at.BackFilled() || last.BackFilled() {
+					found.end = tokenBefore(at)
+				}
 				return false, nil
 			}
+			passed(at)
 			wanted, err := v.format.wants(filter, next)
 			if wanted {
 				*list = append(*list, next)
@@ -118,10 +134,21 @@ func (v *roomView) around(ev *store.StoredEvent, before, after int, filter *Room
 			return true, err
 		}
 	}
-	if err := tx.TimelineBack(v.num, ev.Num, collect(&found.before, before)); err != nil {
+	found.start, found.gap = tokenBefore(place), ev
+	err = tx.PastBack(v.num, place, collect(&found.before, before, func(at store.Place) { found.start = tokenBefore(at) }))
+	if err != nil {
 		return found, err
 	}
-	return found, tx.Timeline(v.num, ev.Num, collect(&found.after, after))
+	switch n := len(found.before); {
+	case n >= before:
+		found.gap = nil
+	case n > 0:
+		found.gap = found.before[n-1]
+	}
+	found.end = streamToken{pos: place.Position}
+	return found, tx.Past(v.num, place, collect(&found.after, after, func(at store.Place) {
+		last, found.end = at, streamToken{pos: at.Position}
+	}))
 }
 
 // all are the events, oldest first.
@@ -141,26 +168,9 @@ func (s *surroundings) state() store.SnapshotID {
 	return last.After
 }
 
-// start and end are the tokens on both sides. What stands beside our timeline came
-// before it.
-func (s *surroundings) start() streamToken {
-	if s.event.Num.Aside() {
-		return streamToken{}
-	}
-	return streamToken{pos: s.all()[0].Num.Position() - 1}
-}
-
-func (s *surroundings) end() streamToken {
-	events := s.all()
-	if s.event.Num.Aside() {
-		return streamToken{}
-	}
-	return streamToken{pos: events[len(events)-1].Num.Position()}
-}
-
 // context returns the surroundings of an event as clients get them.
 func (f *formatter) context(s surroundings) (c eventContext, err error) {
-	c = eventContext{Start: s.start().String(), End: s.end().String()}
+	c = eventContext{Start: s.start.String(), End: s.end.String()}
 	if c.Before, err = f.events(s.before); err != nil {
 		return c, err
 	}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/server/api"
+	"hearth/state"
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -70,7 +72,7 @@ func (s *Server) getRoomEvents(w http.ResponseWriter, r *http.Request, who sessi
 		}
 		return err
 	}
-	page, err := s.historyPage(req)
+	page, err := s.historyPage(r.Context(), req)
 	if err != nil {
 		return err
 	}
@@ -158,31 +160,39 @@ func (req *messagesRequest) beyond(pos store.Position) bool {
 	return pos > req.to.pos
 }
 
-// historyPage reads a page.
-func (s *Server) historyPage(req messagesRequest) (page historyPage, err error) {
-	err = s.store.View(func(tx *store.Tx) error {
-		view, err := s.roomView(tx, req.room, req.who)
-		if err != nil {
+// historyPage reads a page. Where a user comes to the end of what is here of the room's
+// past, or to a gap in it, more is fetched from other servers.
+func (s *Server) historyPage(ctx context.Context, req messagesRequest) (page historyPage, err error) {
+	err = s.fillGaps(ctx, func() (gap *store.StoredEvent, err error) {
+		err = s.store.View(func(tx *store.Tx) error {
+			view, err := s.roomView(tx, req.room, req.who)
+			if err != nil {
+				return err
+			}
+			p := pager{view: view, req: req, gap: s.gap}
+			if err := p.read(); err != nil {
+				return fmt.Errorf("history of %s: %w", req.room, err)
+			}
+			gap = p.found
+			page, err = p.page()
 			return err
-		}
-		p := pager{view: view, req: req}
-		if err := p.read(); err != nil {
-			return fmt.Errorf("history of %s: %w", req.room, err)
-		}
-		page, err = p.page()
-		return err
+		})
+		return gap, err
 	})
 	return page, err
 }
 
-// pager walks a room's timeline for one page.
+// pager walks a room's past for one page.
 type pager struct {
 	view   *roomView
 	req    messagesRequest
-	from   store.Position
-	at     store.Position // behind the last event that was looked at, in walking direction
-	more   bool           // there is more behind it
-	passed bool           // events were passed over: filtered out, or not to be seen
+	gap    func(*store.Tx, *store.StoredEvent) (*store.StoredEvent, error) // see Server.gap; nil: nobody is asked
+	from   streamToken
+	at     streamToken        // behind the last event that was looked at, in walking direction
+	more   bool               // there is more behind it
+	passed bool               // events were passed over: filtered out, or not to be seen
+	broken bool               // the last event that was looked at stands on what is not here
+	found  *store.StoredEvent // the page came to a gap before this event
 	events []*store.StoredEvent
 	size   int // of events, in bytes
 }
@@ -191,58 +201,117 @@ type pager struct {
 // be empty and still have an end.
 func (p *pager) read() error {
 	tx, room := p.view.format.tx, p.view.num
-	p.from = p.start()
-	p.at = p.from
+	begin, err := p.start()
+	if err != nil {
+		return err
+	}
+	beyond, err := p.end()
+	if err != nil {
+		return err
+	}
 	looked := 0
-	step := func(ev *store.StoredEvent) (bool, error) {
-		pos := ev.Num.Position()
-		if pos > p.view.upto && !p.req.back || p.req.beyond(pos) {
+	step := func(place store.Place, ev *store.StoredEvent) (bool, error) {
+		if place.Position > p.view.upto && !p.req.back || beyond(place) {
+			p.broken = false
 			return false, nil
 		}
 		if len(p.events) >= p.req.limit || p.size >= maxPageBytes || looked >= maxLookedAt {
 			p.more = p.req.limit > 0 // who wants none gets no token to ask again
+			if place.BackFilled() && !p.req.back {
+				p.at = tokenBefore(place)
+			}
 			return false, nil
 		}
 		looked++
-		p.at = pos
-		if p.req.back {
-			p.at--
-		}
-		wanted, err := p.view.format.wants(p.req.filter, ev)
-		if wanted {
-			p.events = append(p.events, ev)
-			p.size += len(ev.JSON())
-		}
-		p.passed = p.passed || !wanted
-		return true, err
+		return p.look(place, ev)
 	}
-	if p.req.back {
-		return tx.TimelineBack(room, store.EventNum(p.from+1)<<1, step)
+	if !p.req.back {
+		return tx.Past(room, begin, step)
 	}
-	return tx.Timeline(room, store.EventNum(p.from+1)<<1, step)
+	if more, err := p.lookAbove(begin); err != nil || !more {
+		return err
+	}
+	return tx.PastBack(room, begin, step)
+}
+
+// look takes an event into the page, if it is wanted.
+func (p *pager) look(place store.Place, ev *store.StoredEvent) (more bool, err error) {
+	if p.at = tokenBefore(place); !p.req.back && !place.BackFilled() {
+		p.at = streamToken{pos: place.Position}
+	}
+	wanted, err := p.view.format.wants(p.req.filter, ev)
+	if wanted {
+		p.events = append(p.events, ev)
+		p.size += len(ev.JSON())
+	}
+	p.passed = p.passed || !wanted
+	if err != nil || !p.req.back {
+		return err == nil, err
+	}
+	return p.lookBelow(ev)
+}
+
+// lookBelow looks for a gap before an event, of a page that is not complete yet.
+func (p *pager) lookBelow(ev *store.StoredEvent) (more bool, err error) {
+	if p.gap == nil {
+		return true, nil
+	}
+	if p.broken, err = state.HasGap(p.view.format.tx, ev); err != nil || !p.broken || len(p.events) >= p.req.limit {
+		return err == nil, err
+	}
+	p.found, err = p.gap(p.view.format.tx, ev)
+	return p.found == nil, err
+}
+
+// lookAbove looks for a gap that the page begins in: before the first event behind it.
+func (p *pager) lookAbove(begin store.Place) (more bool, err error) {
+	more = true
+	if p.gap == nil || p.req.limit == 0 {
+		return more, nil
+	}
+	err = p.view.format.tx.Past(p.view.num, begin, func(place store.Place, ev *store.StoredEvent) (bool, error) {
+		if place.Position <= p.view.upto {
+			more, err = p.lookBelow(ev)
+		}
+		return false, err
+	})
+	return more, err
 }
 
 // goesOn says whether the page has an end to ask on from. A page with events that
 // passed over others has one even where no more follow: clients know that from
-// other servers, and their next page is empty and the last.
-func (p *pager) goesOn() bool { return p.more || p.passed && len(p.events) > 0 }
+// other servers, and their next page is empty and the last. So has one behind which
+// there is more that nobody could give now.
+func (p *pager) goesOn() bool { return p.more || (p.passed || p.broken) && len(p.events) > 0 }
 
-// start is the position that the page begins at.
-func (p *pager) start() store.Position {
+// start returns the place that the page begins at, and notes its token.
+func (p *pager) start() (place store.Place, err error) {
 	switch {
-	case p.req.from != nil: // a token may be one of the future
-		return min(p.req.from.pos, p.view.upto)
-	case p.req.back:
-		return p.view.upto
+	case p.req.from != nil && p.req.from.pos < p.view.upto: // a token may be one of the future
+		p.from = streamToken{pos: p.req.from.pos, past: p.req.from.past}
+	case p.req.from != nil || p.req.back:
+		p.from.pos = p.view.upto
+	default:
+		return store.Place{}, nil
 	}
-	return 0
+	p.at = p.from
+	return p.from.place(p.view.format.tx, p.view.num)
+}
+
+// end returns what says of a place that it lies behind the token that ends the page.
+func (p *pager) end() (beyond func(store.Place) bool, err error) {
+	if p.req.to == nil {
+		return func(store.Place) bool { return false }, nil
+	}
+	end, err := p.req.to.place(p.view.format.tx, p.view.num)
+	return func(place store.Place) bool { return place.Compare(end) < 0 == p.req.back }, err
 }
 
 // page formats what was read.
 func (p *pager) page() (historyPage, error) {
-	page := historyPage{start: streamToken{pos: p.from}.String()}
+	page := historyPage{start: p.from.String()}
 	if p.goesOn() {
-		page.end = streamToken{pos: p.at}.String()
+		page.end = p.at.String()
 	}
 	var err error
 	if page.chunk, err = p.view.format.events(p.events); err != nil || !p.req.filter.LazyLoadMembers {

@@ -1,20 +1,15 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
 
 	"hearth/server/api"
+	"hearth/state"
 	"hearth/state/matrix"
 	"hearth/store"
-)
-
-// Bounds of a look-up by time: how many events are looked at on both sides of where
-// the time would be if clocks agreed, and how many more for one that may be seen.
-const (
-	maxTimeAround  = 1000
-	maxTimeFurther = 10_000
 )
 
 type timestampResponse struct {
@@ -47,15 +42,7 @@ func (s *Server) getEventByTimestamp(w http.ResponseWriter, r *http.Request, who
 	case dir != "f" && dir != "b":
 		return api.ErrInvalidParam.Because("dir must be f or b")
 	}
-	var found *store.StoredEvent
-	err = s.store.View(func(tx *store.Tx) error {
-		view, err := s.roomView(tx, room, who)
-		if err != nil {
-			return err
-		}
-		found, err = view.nearest(ts, dir == "b")
-		return err
-	})
+	found, err := s.nearestEvent(r.Context(), room, who, ts, dir == "b")
 	if err != nil {
 		return fmt.Errorf("event of %s by time: %w", room, err)
 	}
@@ -65,97 +52,70 @@ func (s *Server) getEventByTimestamp(w http.ResponseWriter, r *http.Request, who
 	return api.WriteJSON(w, timestampResponse{found.ID, found.OriginServerTS})
 }
 
-// nearest returns the visible event that is nearest to a time in one direction,
-// nil for none. Of events of the same time it is the first that one comes by who
-// walks the timeline in that direction.
-//
-// Nothing orders a timeline by what its events say of their time. But nearly all
-// of them come in the order in which they were sent, so the place is found by
-// halving, and the events around it are compared; an event whose clock was wrong by
-// more than that many events may be missed in a long room.
-func (v *roomView) nearest(ts int64, back bool) (*store.StoredEvent, error) {
-	place, err := v.placeOf(ts)
-	if err != nil {
-		return nil, err
-	}
-	n := nearestEvent{view: v, ts: ts, back: back}
-	tx := v.format.tx
-	ahead, behind := maxTimeAround, maxTimeAround
-	if back {
-		behind = maxTimeFurther
-	} else {
-		ahead = maxTimeFurther
-	}
-	if err := tx.TimelineBack(v.num, place, n.look(behind)); err != nil {
-		return nil, err
-	}
-	return n.best, tx.Timeline(v.num, place, n.look(ahead))
-}
+// maxTimeAsked is how many servers are asked for an event nearer to a time.
+const maxTimeAsked = 3
 
-// nearestEvent is the nearest event so far.
-type nearestEvent struct {
-	view *roomView
-	ts   int64
-	back bool
-	best *store.StoredEvent
-}
-
-// look returns what looks at events on one side: at most so many, and beyond
-// maxTimeAround only until one is found.
-func (n *nearestEvent) look(limit int) func(*store.StoredEvent) (bool, error) {
-	looked := 0
-	return func(ev *store.StoredEvent) (bool, error) {
-		if ev.Num.Position() > n.view.upto || looked >= limit || looked >= maxTimeAround && n.best != nil {
-			return false, nil
-		}
-		looked++
-		if !n.nearer(ev) {
-			return true, nil
-		}
-		shows, err := n.view.format.shows(ev)
-		if shows {
-			n.best = ev
-		}
-		return true, err
-	}
-}
-
-// nearer says whether an event is nearer than the best so far.
-func (n *nearestEvent) nearer(ev *store.StoredEvent) bool {
-	is := ev.OriginServerTS
-	switch {
-	case n.back && is > n.ts, !n.back && is < n.ts:
-		return false
-	case n.best == nil:
-		return true
-	case n.back:
-		was := n.best.OriginServerTS
-		return is > was || is == was && ev.Num > n.best.Num
-	}
-	was := n.best.OriginServerTS
-	return is < was || is == was && ev.Num < n.best.Num
-}
-
-// placeOf returns the number of the first timeline event that is not older than a
-// time, if times only rise.
-func (v *roomView) placeOf(ts int64) (store.EventNum, error) {
-	low, high := store.Position(0), v.upto // what is up to low is older, what is behind high is not
-	for low < high {
-		middle := low + (high-low)/2 + 1
-		num, ok := v.format.tx.TimelineBefore(v.num, middle)
-		if !ok || num.Position() <= low {
-			low = middle // no event is in between
-			continue
-		}
-		ev, err := v.format.tx.Event(v.num, num)
+// nearestEvent returns the event that is nearest to a time in one direction and that
+// the user may see, nil for none. Where a nearer one may be in what is not here of the
+// room's past, other servers are asked for it.
+func (s *Server) nearestEvent(ctx context.Context, room matrix.RoomID, who session, ts int64, back bool) (*store.StoredEvent, error) {
+	var found state.TimeAnswer
+	err := s.store.View(func(tx *store.Tx) error {
+		view, err := s.roomView(tx, room, who)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		if ev.OriginServerTS < ts {
-			low = middle
-		} else {
-			high = num.Position() - 1
+		found, err = state.NearestEvent(tx, state.TimeQuery{Room: view.num, TS: ts, Back: back, Upto: view.upto, Shows: view.format.shows})
+		return err
+	})
+	if err != nil || found.Gap == nil || s.config.Network == nil {
+		return found.Event, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxFillTime)
+	defer cancel()
+	servers, err := s.residents(found.Gap)
+	for _, dest := range servers[:min(len(servers), maxTimeAsked)] {
+		ev, err := s.nearerAt(ctx, dest, servers, found, who, ts, back)
+		if ev != nil {
+			return ev, nil
+		}
+		if err != nil {
+			s.log.Debug("no event of a room by time", "room", room, "origin", dest, "err", err)
 		}
 	}
-	return store.EventNum(low+1) << 1, nil
+	return found.Event, err
+}
+
+// nearerAt asks another server for the event that is nearest to a time. If that is nearer
+// than what was found, it is fetched; nil where it is not, or the user may not see it.
+//
+// Spec: SS Retrieving events, timestamp_to_event.
+func (s *Server) nearerAt(ctx context.Context, dest matrix.ServerName, servers []matrix.ServerName, found state.TimeAnswer, who session, ts int64, back bool) (*store.StoredEvent, error) {
+	id, at, err := s.config.Network.EventByTimestamp(ctx, dest, found.Gap.Room, ts, back)
+	nearer := func(at int64) bool {
+		return (at <= ts == back || at == ts) && (found.Event == nil || at > found.Event.OriginServerTS == back && at != found.Event.OriginServerTS)
+	}
+	if err != nil || !nearer(at) {
+		return nil, err
+	}
+	source := s.config.Network.Source(found.Gap.Version, append([]matrix.ServerName{dest}, servers...)...)
+	var ev *matrix.Event
+	err = source.Events(ctx, found.Gap.Room, []matrix.EventID{id}, func(came *matrix.Event) error {
+		if came.ID == id {
+			ev = came
+		}
+		return nil
+	})
+	if ev == nil || err != nil || !nearer(ev.OriginServerTS) {
+		return nil, err
+	}
+	if err := s.rooms.Recall(ctx, found.Gap.ID, ev, source); err != nil {
+		return nil, err
+	}
+	var seen *store.StoredEvent
+	err = s.store.View(func(tx *store.Tx) (err error) {
+		seen, _, err = s.visibleEvent(tx, found.Gap.Room, id, who)
+		return err
+	})
+	return seen, err
 }

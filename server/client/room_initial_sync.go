@@ -118,6 +118,6 @@ func (v *roomView) newest(limit int) (*oldEvents, error) {
 	}
 	chunk, err := v.format.events(p.events)
 	return &oldEvents{
-		Start: streamToken{pos: p.at}.String(), End: streamToken{pos: v.upto}.String(), Chunk: reversed(chunk),
+		Start: p.at.String(), End: streamToken{pos: v.upto}.String(), Chunk: reversed(chunk),
 	}, err
 }

@@ -79,7 +79,15 @@ var membershipRoutes = []route{
 }
 
 // historyRoutes give events, state and auth chains away.
-var historyRoutes = []route{}
+var historyRoutes = []route{
+	{"GET /_matrix/federation/v1/event/{eventID}", signed, 0, (*Server).getEvent},
+	{"GET /_matrix/federation/v1/state/{roomID}", signed, 0, (*Server).getRoomState},
+	{"GET /_matrix/federation/v1/state_ids/{roomID}", signed, 0, (*Server).getRoomStateIds},
+	{"GET /_matrix/federation/v1/event_auth/{roomID}/{eventID}", signed, 0, (*Server).getEventAuth},
+	{"GET /_matrix/federation/v1/backfill/{roomID}", signed, 0, (*Server).backfillRoom},
+	{"POST /_matrix/federation/v1/get_missing_events/{roomID}", signed, 0, (*Server).getMissingPreviousEvents},
+	{"GET /_matrix/federation/v1/timestamp_to_event/{roomID}", signed, 0, (*Server).getEventByTimestamp},
+}
 
 // queryRoutes are directories, profiles, hierarchies and OpenID.
 var queryRoutes = []route{
