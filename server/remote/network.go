@@ -105,7 +105,7 @@ func NewNetwork(config NetworkConfig) *Network {
 		config: config, store: config.Store, server: config.Store.Server(), log: config.Log, now: config.Now,
 		free:           semaphore.NewWeighted(int64(config.MaxConns)),
 		patient:        semaphore.NewWeighted(int64(max(1, config.MaxConns-config.MaxConns/userShare))),
-		fetches:        semaphore.NewWeighted(maxKeyFetches),
+		fetches:        semaphore.NewWeighted(int64(min(maxKeyFetches, max(1, config.MaxConns/2)))),
 		hosts:          make(map[matrix.ServerName]cachedHost),
 		unwrittenHosts: make(map[matrix.ServerName]store.Host),
 		backoffs:       make(map[matrix.ServerName]backing),

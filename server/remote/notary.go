@@ -52,11 +52,10 @@ func (n *Network) askNotaries(ctx context.Context, missing []wanted, still func(
 		if notary == n.server || len(query.Servers) == 0 {
 			continue
 		}
-		err := n.askNotary(ctx, notary, query)
-		if err != nil {
+		if err := n.askNotary(ctx, notary, query); err != nil { // some of the keys may have come
 			n.log.Debug("ask a notary for keys", "dest", notary, "err", err)
-			continue
 		}
+		var err error
 		if missing, err = still(missing); err != nil || len(missing) == 0 {
 			return
 		}

@@ -32,7 +32,7 @@ const (
 
 	// A server whose keys could not be had is left alone for a time that doubles;
 	// but who has just had something from it may ask soon.
-	silenceFirst  = 10 * time.Second
+	silenceFirst  = 30 * time.Second
 	silenceLong   = time.Hour
 	silenceInsist = 2 * time.Second
 	// maxSilent bounds the servers of which that is known.
@@ -77,13 +77,13 @@ func (n *Network) fetchKeys(ctx context.Context, server matrix.ServerName, insis
 	}
 	ask := context.WithoutCancel(ctx) // others may wait for the answer, too
 	answer := n.fetching.DoChan(string(server), func() (any, error) {
-		ctx, cancel := context.WithTimeout(ask, keyTimeout)
+		ctx, cancel := context.WithTimeout(ask, keyWait)
 		defer cancel()
 		if err := n.fetches.Acquire(ctx, 1); err != nil {
 			return nil, err
 		}
 		defer n.fetches.Release(1)
-		err := n.askForKeys(ctx, server)
+		err := n.askForKeys(ask, server) // for its own time, which begins now
 		n.noteSilence(server, err)
 		return nil, err
 	})
