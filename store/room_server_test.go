@@ -1,9 +1,11 @@
 package store
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"hearth/state/matrix"
@@ -96,4 +98,30 @@ func TestServerCounts(t *testing.T) {
 	}
 	count("near.test", -1, nil)
 	checkStore(t, s)
+}
+
+// A room's bytes are those of its keys and values, and none of another room's.
+func TestRoomBytes(t *testing.T) {
+	s := openTest(t)
+	r := putTestRoom(t, s, "12", alice)
+	size := func() (bytes int64) {
+		view(t, s, func(tx *Tx) (err error) {
+			bytes, err = tx.RoomBytes(t.Context(), r.num)
+			return err
+		})
+		return bytes
+	}
+	before := size()
+	body := strings.Repeat("x1y2", 2000)
+	putTestRoom(t, s, "12", alice)
+	if now := size(); before < 1000 || now != before {
+		t.Errorf("%d bytes, %d with another room", before, now)
+	}
+	update(t, s, func(tx *Tx) error {
+		_, err := r.send(tx, alice, `{"body":"`+body+rand.Text()+`"}`, TxnID{})
+		return err
+	})
+	if now := size(); now < before+100 || now > before+9000 {
+		t.Errorf("%d bytes, then %d with a message of %d", before, now, len(body))
+	}
 }
