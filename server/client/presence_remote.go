@@ -1,8 +1,14 @@
 package client
 
 import (
+	"context"
 	"fmt"
+	"time"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/server/remote"
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -10,12 +16,60 @@ import (
 // maxPresenceBatch bounds how many users' presence one call brings.
 const maxPresenceBatch = 100
 
-// ReceivePresence takes what another server says of its users: of those who share
-// a room with a local user, and at most 100 of them. What is not that server's to
-// say is passed over.
+// maxPresenceBytes bounds what m.presence may be.
+const maxPresenceBytes = 256 << 10
+
+// saidPresence is a user's presence as another server tells it.
+type saidPresence struct {
+	User   matrix.UserID  `json:"user_id"`
+	State  PresenceState  `json:"presence"`
+	Status string         `json:"status_msg"`
+	Ago    jsontext.Value `json:"last_active_ago"` // milliseconds
+	Active bool           `json:"currently_active"`
+}
+
+// ReceivePresence takes from another server whether users of it are there:
+// m.presence. Of those who share a room with a local user, and at most 100 of them,
+// it is believed; what is not that server's to say is passed over.
 //
 // Spec: SS Presence.
-func (s *Server) ReceivePresence(origin matrix.ServerName, list []Presence) error {
+func (s *Server) ReceivePresence(_ context.Context, origin matrix.ServerName, content jsontext.Value) error {
+	if len(content) > maxPresenceBytes {
+		return fmt.Errorf("m.presence of %d bytes: %w", len(content), remote.ErrBadEDU)
+	}
+	var said struct {
+		Push []jsontext.Value `json:"push"`
+	}
+	if err := json.Unmarshal(content, &said); err != nil {
+		return fmt.Errorf("m.presence: %w: %w", remote.ErrBadEDU, err)
+	}
+	now := s.now()
+	var list []Presence
+	for _, v := range said.Push[:min(len(said.Push), maxPresenceBatch)] {
+		var p saidPresence
+		if json.Unmarshal(v, &p) != nil {
+			continue
+		}
+		switch p.State {
+		case Online, Unavailable, Offline:
+			list = append(list, p.presence(now))
+		}
+	}
+	return s.receivePresence(origin, list)
+}
+
+// presence is what is said, by our clock.
+func (p saidPresence) presence(now time.Time) Presence {
+	told := Presence{User: p.User, State: p.State, Status: p.Status, Active: p.Active}
+	var ago int64
+	if json.Unmarshal(p.Ago, &ago) == nil && ago >= 0 && ago < now.UnixMilli() {
+		told.LastActive = now.Add(-time.Duration(ago) * time.Millisecond)
+	}
+	return told
+}
+
+// receivePresence takes what a server says of its users.
+func (s *Server) receivePresence(origin matrix.ServerName, list []Presence) error {
 	if s.config.Presence != PresenceOn {
 		return nil
 	}

@@ -333,7 +333,7 @@ func TestReceivePresence(t *testing.T) {
 			{User: "@gone:other.test", State: Online}, {User: "@stranger:other.test", State: Online},
 			{User: "@dave:other.test", State: Unavailable, Status: "sailing", LastActive: s.clock.Now().Add(-time.Second)},
 		}
-		if err := s.ReceivePresence("other.test", list); err != nil {
+		if err := s.receivePresence("other.test", list); err != nil {
 			t.Fatal(err)
 		}
 		want := map[PresenceMode]string{PresenceOn: "dave=unavailable"}[mode]
@@ -351,7 +351,7 @@ func TestReceivePresence(t *testing.T) {
 			t.Errorf("asked: %s", w.Body)
 		}
 		// To who comes later nothing is told of those who are offline.
-		if err := s.ReceivePresence("other.test", []Presence{{User: "@dave:other.test", State: Offline}}); err != nil {
+		if err := s.receivePresence("other.test", []Presence{{User: "@dave:other.test", State: Offline}}); err != nil {
 			t.Fatal(err)
 		}
 		if got := syncPresence(t, s, alice, "since="+answer.Next).states(); got != "dave=offline" {
