@@ -73,7 +73,8 @@ func (im *Import) Known(events []ImportedEvent) ([]bool, error) {
 	return known, err
 }
 
-// maxImported is how many events one write brings here.
+// maxImported is how many events one write brings here: more than others take, for
+// each write of a commit touches most of the pages that lead from IDs to events.
 const maxImported = 512
 
 // maxImportHold is after how long such a write takes no further event: others wait.
@@ -104,7 +105,7 @@ func (im *Import) putSome(ctx context.Context, events []ImportedEvent) (refused 
 		}
 		began := time.Now()
 		for _, ev := range events[:min(len(events), maxImported)] {
-			if len(refused) > 0 && (tx.Full() || time.Since(began) > maxImportHold) {
+			if len(refused) > 0 && time.Since(began) > maxImportHold {
 				return nil
 			}
 			refusal, err := im.put(tx, ev)

@@ -16,7 +16,7 @@ import (
 )
 
 // importStep is how many events are in memory at a time while a room is brought here.
-const importStep = 256
+const importStep = 512
 
 // progressEvery is how often the log is told how far a join has come.
 const progressEvery = 10 * time.Second
