@@ -234,7 +234,7 @@ func (m *Repository) use(ctx context.Context, found store.Media) error {
 	if err != nil || now.Sub(used) < usedEvery {
 		return err
 	}
-	err = m.store.UpdatePatiently(ctx, time.Second, func(tx *store.Tx) error {
+	err = m.store.Update(ctx, func(tx *store.Tx) error {
 		err := tx.UseMedia(found.Origin, found.ID, now)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil // removed just now; whoever has its bytes open reads on
