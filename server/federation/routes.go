@@ -117,14 +117,20 @@ var mediaRoutes = []route{
 func (s *Server) Routes() []api.Route {
 	all := make([]api.Route, 0, len(routes))
 	for _, rt := range routes {
-		all = append(all, api.Route{Pattern: rt.pattern, Handle: func(w http.ResponseWriter, r *http.Request) error {
-			from, release, err := s.authenticate(r, rt)
-			defer release()
-			if err != nil {
-				return err
-			}
-			return rt.handle(s, w, r, from)
-		}})
+		all = append(all, s.endpoint(rt))
 	}
 	return all
+}
+
+// endpoint returns a route for a router: its handler runs when the request is
+// authenticated.
+func (s *Server) endpoint(rt route) api.Route {
+	return api.Route{Pattern: rt.pattern, Handle: func(w http.ResponseWriter, r *http.Request) error {
+		from, release, err := s.authenticate(r, rt)
+		defer release()
+		if err != nil {
+			return err
+		}
+		return rt.handle(s, w, r, from)
+	}}
 }
