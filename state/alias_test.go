@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -232,5 +233,82 @@ func TestDirectoryPages(t *testing.T) {
 				t.Errorf("%+v: back: %v, want %v", tt.query, got, tt.want)
 			}
 		}
+	}
+}
+
+// An alias of another server is one of a room if that server says so; those that the
+// room has already are not asked for again, and strangers cannot have anybody asked.
+func TestCanonicalAliasElsewhere(t *testing.T) {
+	h := newHouse(t)
+	room := h.create(Creation{Creator: alice, Preset: PresetPublic})
+	other := h.create(Creation{Creator: alice, Preset: PresetPublic})
+	set := func(user matrix.UserID, content string) error {
+		_, err := h.set(room, user, "m.room.canonical_alias", "", content)
+		return err
+	}
+	if err := set(alice, `{"alias":"#a:far.example"}`); !errors.Is(err, ErrBadAlias) {
+		t.Errorf("nobody can be asked: %v, want ErrBadAlias", err)
+	}
+	leads := map[matrix.RoomAlias]matrix.RoomID{"#a:far.example": room, "#b:far.example": room, "#other:far.example": other}
+	var asked []matrix.RoomAlias
+	h.rooms.SetOutside(Outside{Alias: func(_ context.Context, alias matrix.RoomAlias) (matrix.RoomID, []matrix.ServerName, error) {
+		asked = append(asked, alias)
+		if id, known := leads[alias]; known {
+			return id, nil, nil
+		}
+		return "", nil, errors.New("it cannot be reached")
+	}})
+	var many strings.Builder
+	for i := range maxAliasesAsked + 1 {
+		fmt.Fprintf(&many, `"#m%d:far.example",`, i)
+	}
+	for _, tt := range []struct {
+		user    matrix.UserID
+		content string
+		want    error
+		asked   int
+	}{
+		{alice, `{"alias":"#a:far.example","alt_aliases":["#a:far.example"]}`, nil, 1},
+		{alice, `{"alias":"#a:far.example","alt_aliases":["#b:far.example"]}`, nil, 1},
+		{alice, `{"alias":"#b:far.example"}`, nil, 0},
+		{alice, `{"alias":"#b:far.example","alt_aliases":["#other:far.example"]}`, ErrBadAlias, 1},
+		{alice, `{"alias":"#silent:far.example"}`, ErrBadAlias, 1},
+		{alice, `{"alt_aliases":[` + many.String() + `"#b:far.example"]}`, ErrBadAlias, 0},
+		{carol, `{"alias":"#other:far.example"}`, ErrForbidden, 0},
+	} {
+		asked = nil
+		if err := set(tt.user, tt.content); !errors.Is(err, tt.want) || len(asked) != tt.asked {
+			t.Errorf("%.60s by %s: %v, asked for %v; want %v, %d", tt.content, tt.user, err, asked, tt.want, tt.asked)
+		}
+	}
+}
+
+// Who asks where an alias leads is told servers of the room: this one, then those with
+// the most members.
+func TestAliasTarget(t *testing.T) {
+	h := newHouse(t)
+	room := h.create(Creation{Creator: alice, Preset: PresetPublic, Alias: kitchen})
+	h.must(h.store.Update(context.Background(), func(tx *store.Tx) error {
+		for i := range 60 {
+			if err := tx.CountRoomServer(tx.RoomNum(room), matrix.ServerName(fmt.Sprintf("s%02d.example", i)), int64(1+i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	id, servers, err := h.rooms.AliasTarget(kitchen)
+	if err != nil || id != room || len(servers) != maxAliasServers || servers[0] != "home.example" || servers[1] != "s59.example" {
+		t.Errorf("%s %v, %v", id, servers, err)
+	}
+	h.must(h.store.Update(context.Background(), func(tx *store.Tx) error { // as Check will count them
+		for i := range 60 {
+			if err := tx.CountRoomServer(tx.RoomNum(room), matrix.ServerName(fmt.Sprintf("s%02d.example", i)), -int64(1+i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	if _, _, err := h.rooms.AliasTarget("#none:home.example"); !errors.Is(err, ErrUnknownAlias) {
+		t.Errorf("no alias: %v", err)
 	}
 }
