@@ -141,6 +141,15 @@ type (
 	roomsAnswer struct {
 		Rooms []room `json:"rooms"`
 	}
+	destinationsAnswer struct {
+		Destinations []destination `json:"destinations"`
+	}
+	retryRequest struct {
+		Servers []string `json:"servers"` // none: all
+	}
+	retryAnswer struct {
+		Servers []matrix.ServerName `json:"servers"`
+	}
 	leftAnswer struct {
 		Left []matrix.UserID `json:"left"`
 	}
@@ -192,8 +201,8 @@ func (o *owner) routes() []api.Route {
 		post("/token/revoke", func(ctx context.Context, in tokenRequest) (struct{}, error) {
 			return struct{}{}, o.revokeToken(ctx, in.Token)
 		}),
-		post("/room/list", func(context.Context, struct{}) (roomsAnswer, error) {
-			rooms, err := o.allRooms()
+		post("/room/list", func(ctx context.Context, _ struct{}) (roomsAnswer, error) {
+			rooms, err := o.allRooms(ctx)
 			return roomsAnswer{rooms}, err
 		}),
 		post("/room/leave", func(ctx context.Context, in roomRequest) (leftAnswer, error) {
@@ -205,6 +214,14 @@ func (o *owner) routes() []api.Route {
 			return leftAnswer{left}, err
 		}),
 		{Pattern: "POST /room/purge", Handle: o.purge},
+		post("/federation/list", func(context.Context, struct{}) (destinationsAnswer, error) {
+			all, err := o.allDestinations()
+			return destinationsAnswer{all}, err
+		}),
+		post("/federation/retry", func(ctx context.Context, in retryRequest) (retryAnswer, error) {
+			servers, err := o.retry(ctx, in.Servers)
+			return retryAnswer{servers}, err
+		}),
 		post("/keys/rotate", func(ctx context.Context, _ struct{}) (keyAnswer, error) {
 			id, err := o.rotateKeys(ctx)
 			return keyAnswer{id}, err

@@ -140,7 +140,7 @@ func openOwner(config Config) (*owner, error) {
 		return nil, errors.Join(err, st.Close())
 	}
 	c := client.New(st, rooms, client.Config{PasswordCost: config.PasswordCost})
-	return &owner{st, rooms, c, client.NewPasswords(config.PasswordCost), time.Now}, nil
+	return &owner{store: st, rooms: rooms, client: c, passwords: client.NewPasswords(config.PasswordCost), now: time.Now}, nil
 }
 
 // openRooms returns the rooms of a store, with the server's signing key; the first

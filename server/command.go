@@ -136,6 +136,7 @@ func commands(serve Serve) []command {
 		addUserCommand(), resetUserCommand(), listUsersCommand(), deactivateUserCommand(),
 		addTokenCommand(), listTokensCommand(), revokeTokenCommand(),
 		listRoomsCommand(), leaveRoomCommand(), purgeRoomCommand(),
+		listDestinationsCommand(), retryDestinationsCommand(),
 		rotateKeysCommand(),
 		checkCommand(), backupCommand(), restoreCommand(),
 		{name: "version", help: "print the version, and that of the running server", run: printVersion},

@@ -224,12 +224,21 @@ func listRoomsCommand() command {
 				return table(c.std.Out, func(row func(...any)) {
 					for _, r := range all.Rooms {
 						row(r.Room, "version "+r.Version, fmt.Sprintf("%d members, %d here", r.Joined, len(r.Local)),
-							strings.Join(r.Aliases, " "))
+							fmt.Sprintf("%d servers", r.Servers), fmt.Sprintf("%d extremities", r.Extremities),
+							r.size(), strings.Join(r.Aliases, " "))
 					}
 				})
 			})
 		},
 	}
+}
+
+// size says how much of the database is the room's.
+func (r room) size() string {
+	if r.Bytes < 1<<20 {
+		return fmt.Sprintf("%d KiB", (r.Bytes+1<<10-1)>>10)
+	}
+	return fmt.Sprintf("%.1f MiB", float64(r.Bytes)/(1<<20))
 }
 
 func leaveRoomCommand() command {

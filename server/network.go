@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"hearth/server/api"
@@ -37,6 +38,18 @@ func (s *Server) newNetwork(rooms *state.Rooms) (*remote.Network, error) {
 		MaxConns: maxRemoteConns(s.config.Memory, openFiles()),
 		Log:      s.log,
 	}), nil
+}
+
+// newJoiner returns what brings users into rooms of other servers.
+func (s *Server) newJoiner(rooms *state.Rooms, memory *budget) *remote.Joiner {
+	return remote.NewJoiner(remote.JoinerConfig{
+		Network: s.network,
+		Store:   s.store,
+		Rooms:   rooms,
+		Dir:     filepath.Join(s.store.Dir(), "joins"),
+		Budget:  memory.take,
+		Log:     s.log,
+	})
 }
 
 // readRoots returns the system's root certificates and those of a file; nil, which
@@ -84,10 +97,16 @@ func (s *Server) federationConfig(rooms *state.Rooms, limits *api.Limiter) feder
 		EDU: map[string]federation.Receive{
 			"m.device_list_update": s.client.ReceiveDeviceList,
 			"m.direct_to_device":   s.client.ReceiveToDevice,
+			"m.presence":           s.client.ReceivePresence,
+			"m.receipt":            s.client.ReceiveReceipts,
 			"m.signing_key_update": s.client.ReceiveSigningKeys,
+			"m.typing":             s.client.ReceiveTyping,
 		},
-		Version: Version(),
-		Limits:  limits,
-		Log:     s.log,
+		Profile: s.client.OwnProfile,
+
+		OpenIDUser: s.client.OpenIDUser,
+		Version:    Version(),
+		Limits:     limits,
+		Log:        s.log,
 	}
 }

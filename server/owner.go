@@ -11,6 +11,7 @@ import (
 
 	"hearth/server/api"
 	"hearth/server/client"
+	"hearth/server/remote"
 	"hearth/state"
 	"hearth/state/matrix"
 	"hearth/store"
@@ -25,6 +26,8 @@ type owner struct {
 	client    *client.Server
 	passwords *client.Passwords
 	now       func() time.Time
+	network   *remote.Network // nil while no server runs or federation is off, as is the next
+	sender    *remote.Sender
 }
 
 // account is a local user, as the owner sees one.
@@ -206,32 +209,73 @@ func (o *owner) revokeToken(ctx context.Context, name string) error {
 
 // room is a room, as the owner sees one.
 type room struct {
-	Room    matrix.RoomID   `json:"room"`
-	Version string          `json:"version"`
-	Joined  uint64          `json:"joined"`
-	Aliases []string        `json:"aliases,omitempty"`
-	Local   []matrix.UserID `json:"local,omitempty"` // our users who have joined
+	Room        matrix.RoomID   `json:"room"`
+	Version     string          `json:"version"`
+	Joined      uint64          `json:"joined"`
+	Servers     int             `json:"servers"`     // with joined users, ours included
+	Extremities int             `json:"extremities"` // events that no other follows
+	Bytes       int64           `json:"bytes"`       // of the database
+	Aliases     []string        `json:"aliases,omitempty"`
+	Local       []matrix.UserID `json:"local,omitempty"` // our users who have joined
 }
 
 // allRooms returns every room that the server knows.
-func (o *owner) allRooms() ([]room, error) {
-	var all []room
+func (o *owner) allRooms(ctx context.Context) ([]room, error) {
+	var nums []store.RoomNum
 	err := o.store.View(func(tx *store.Tx) error {
-		return tx.Rooms(func(num store.RoomNum, head store.Head) (bool, error) {
-			r := room{Room: tx.RoomID(num), Version: head.Version.ID, Joined: head.Joined}
-			aliases, err := tx.Aliases(num)
-			for _, a := range aliases {
-				r.Aliases = append(r.Aliases, string(a))
-			}
-			if err != nil {
-				return false, err
-			}
-			r.Local, err = localMembers(tx, num, matrix.Join)
-			all = append(all, r)
-			return true, err
+		return tx.Rooms(func(num store.RoomNum, _ store.Head) (bool, error) {
+			nums = append(nums, num)
+			return true, nil
 		})
 	})
+	var all []room
+	for _, num := range nums {
+		if err != nil {
+			break
+		}
+		err = o.store.View(func(tx *store.Tx) error {
+			r, err := showRoom(ctx, tx, num)
+			if err == nil {
+				all = append(all, r)
+			} else if errors.Is(err, store.ErrNotFound) {
+				err = nil // purged meanwhile
+			}
+			return err
+		})
+	}
 	return all, err
+}
+
+// showRoom reads what the owner sees of a room. It reads all of the room to know
+// what that takes.
+func showRoom(ctx context.Context, tx *store.Tx, num store.RoomNum) (room, error) {
+	head, err := tx.Head(num)
+	if err != nil {
+		return room{}, err
+	}
+	r := room{Room: tx.RoomID(num), Version: head.Version.ID, Joined: head.Joined, Extremities: len(head.Extremities)}
+	aliases, err := tx.Aliases(num)
+	if err != nil {
+		return room{}, err
+	}
+	for _, a := range aliases {
+		r.Aliases = append(r.Aliases, string(a))
+	}
+	err = tx.RoomServers(num, func(store.ServerNum, uint64) (bool, error) {
+		r.Servers++
+		return true, nil
+	})
+	if err != nil {
+		return room{}, err
+	}
+	if r.Local, err = localMembers(tx, num, matrix.Join); err != nil {
+		return room{}, err
+	}
+	if len(r.Local) > 0 {
+		r.Servers++
+	}
+	r.Bytes, err = tx.RoomBytes(ctx, num)
+	return r, err
 }
 
 // localMembers returns our users who have one of the memberships in a room.

@@ -21,6 +21,7 @@ import (
 	"hearth/server/media"
 	"hearth/server/push"
 	"hearth/server/remote"
+	"hearth/state"
 	"hearth/store"
 )
 
@@ -37,11 +38,12 @@ type Server struct {
 	owner      *owner
 	media      *media.Repository
 	client     *client.Server
-	network    *remote.Network // nil where federation is off, as is the next
+	network    *remote.Network // nil where federation is off, as are the next three
+	sender     *remote.Sender
+	joiner     *remote.Joiner
 	federation *federation.Server
 	push       *push.Gateway
-	router     *api.Router
-	handler    http.Handler // router
+	handler    http.Handler // of all APIs
 	admin      *admin
 	listeners  []net.Listener
 	outside    outside
@@ -95,26 +97,33 @@ func (s *Server) openParts(dialer *remote.Dialer) (err error) {
 	if s.config.RateLimits == On {
 		limits = api.NewLimiter()
 	}
-	mediaConfig := media.Config{Budget: newBudget(s.config.Memory).take, Log: s.log}
+	memory := newBudget(s.config.Memory)
+	mediaConfig := media.Config{Budget: memory.take, Log: s.log}
 	if s.config.URLPreviews == On {
 		mediaConfig.Previews = dialer.Client(remote.ClientConfig{Redirects: media.PreviewRedirects, PerHost: 2})
 	}
-	s.media = media.New(s.store, mediaConfig)
 	s.push = push.NewGateway(s.store, dialer.Client(remote.ClientConfig{Timeout: push.SendTimeout}), s.log)
 	if s.config.Federation == On {
 		if s.network, err = s.newNetwork(rooms); err != nil {
 			return err
 		}
+		rooms.SetOutside(state.Outside{Invite: s.network.Invite, Sign: s.network.SignByPolicy, Alias: s.network.Alias})
+		s.sender = s.newSender()
+		s.joiner = s.newJoiner(rooms, memory)
+		mediaConfig.Fetch = s.network.Media
 	}
+	s.media = media.New(s.store, mediaConfig)
 	s.client = client.New(s.store, rooms, s.clientConfig(limits))
-	s.owner = &owner{s.store, rooms, s.client, client.NewPasswords(s.config.PasswordCost), time.Now}
+	s.owner = &owner{
+		store: s.store, rooms: rooms, client: s.client, passwords: client.NewPasswords(s.config.PasswordCost),
+		now: time.Now, network: s.network, sender: s.sender,
+	}
 	routes := append(s.client.Routes(), api.Route{Pattern: "GET " + healthPath, Handle: s.health})
 	if s.network != nil {
 		s.federation = federation.New(s.federationConfig(rooms, limits))
 		routes = append(routes, s.federation.Routes()...)
 	}
-	s.router, err = api.NewRouter(s.log, routes...)
-	s.handler = s.router
+	s.handler, err = api.NewRouter(s.log, routes...)
 	return err
 }
 
@@ -130,7 +139,7 @@ func (s *Server) clientConfig(limits *api.Limiter) client.Config {
 		PresenceLocal: client.PresenceLocal,
 		PresenceOff:   client.PresenceOff,
 	}
-	return client.Config{
+	config := client.Config{
 		Registration:    registration[s.config.Registration],
 		Presence:        presence[s.config.Presence],
 		SharedSecret:    string(s.config.RegistrationSharedSecret),
@@ -138,11 +147,16 @@ func (s *Server) clientConfig(limits *api.Limiter) client.Config {
 		TURN:            client.TURNServer{URIs: s.config.TURNURIs, Secret: string(s.config.TURNSecret)},
 		Media:           s.media,
 		Network:         s.network,
+		Joiner:          s.joiner,
 		LegacyMedia:     s.config.LegacyMedia == On,
 		PrivateNetworks: s.config.AllowPrivateNetworks == On,
 		Limits:          limits,
 		Log:             s.log,
 	}
+	if s.sender != nil {
+		config.OnTyping, config.OnPresence = s.sendTyping, s.sendPresence
+	}
+	return config
 }
 
 // What a parked long poll costs, in bytes: over plain HTTP 19 KiB were measured,
@@ -226,10 +240,12 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.media.Run(ctx) })
 	if s.network != nil {
 		g.Go(func() error { return s.network.Run(ctx) })
+		g.Go(func() error { return s.sender.Run(ctx) })
+		g.Go(func() error { return s.joiner.Run(ctx) })
 		g.Go(func() error { return s.federation.Run(ctx) })
 	}
 	g.Go(func() error {
-		return s.push.Run(ctx, push.Sources{Notices: s.client.Notices, Unread: s.client.UnreadCount})
+		return s.push.Run(ctx, push.Sources{Notices: s.client.Notices, Invite: s.client.InviteNotice, Unread: s.client.UnreadCount})
 	})
 	if s.admin != nil {
 		g.Go(func() error { return s.admin.run(ctx) })

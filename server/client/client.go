@@ -23,6 +23,7 @@ import (
 	"hearth/server/media"
 	"hearth/server/remote"
 	"hearth/state"
+	"hearth/state/matrix"
 	"hearth/store"
 )
 
@@ -83,6 +84,9 @@ type Config struct {
 	Media *media.Repository
 	// Network is the other servers. If nil, there are none.
 	Network *remote.Network
+	// Joiner takes users into rooms of other servers and out of them. If nil, there
+	// are none.
+	Joiner *remote.Joiner
 	// PrivateNetworks lets pushers use plain HTTP, as push gateways may be in the
 	// owner's own network then.
 	PrivateNetworks bool
@@ -92,6 +96,10 @@ type Config struct {
 	TURN TURNServer
 	// Presence says whose presence users see.
 	Presence PresenceMode
+	// OnTyping is told when a local user types in a room, now and then that it lasts,
+	// and when the user types no longer: for other servers. It must not block. If nil,
+	// nobody is told.
+	OnTyping func(room matrix.RoomID, user matrix.UserID, types bool)
 	// OnPresence is told of each change of a local user's presence, and now and
 	// then that it lasts: for other servers. It must not block. If nil, nobody is
 	// told; with another mode than PresenceOn it is not called.
@@ -111,6 +119,7 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 	if s.media == nil {
 		s.media = media.New(st, media.Config{Log: config.Log})
 	}
+	s.fills.past = pastOf(config.Network)
 	s.serials.start(s.now())
 	s.typing.start(&s.serials)
 	s.presences.start(&s.serials)

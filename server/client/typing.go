@@ -21,6 +21,8 @@ const (
 	maxTypingTime  = 2 * time.Minute
 	usualTyping    = 30 * time.Second
 	maxTypingUsers = 100 // shown in one room
+	maxTypingKept  = 500 // remembered of one room
+	tellAgain      = 20 * time.Second
 )
 
 // typingRooms is who is typing where. It lives in memory alone: after a restart
@@ -36,6 +38,7 @@ type typingRooms struct {
 // typingRoom is who is typing in one room, and the last change of that.
 type typingRoom struct {
 	until  map[matrix.UserID]time.Time
+	told   map[matrix.UserID]time.Time // when other servers were last told that a local user types
 	serial uint64
 }
 
@@ -103,6 +106,9 @@ func (t *typingRooms) set(room store.RoomNum, user matrix.UserID, until, now tim
 		t.rooms[room] = r
 	}
 	_, typed := r.until[user]
+	if types && !typed && len(r.until) >= maxTypingKept {
+		return false
+	}
 	if types {
 		r.until[user] = until
 	} else {
@@ -116,19 +122,48 @@ func (t *typingRooms) set(room store.RoomNum, user matrix.UserID, until, now tim
 }
 
 // expire forgets who has not said for too long that he still types, and returns
-// the rooms where that is news.
-func (t *typingRooms) expire(now time.Time) (rooms []store.RoomNum) {
+// them by the rooms where that is news.
+func (t *typingRooms) expire(now time.Time) (rooms map[store.RoomNum][]matrix.UserID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	rooms = make(map[store.RoomNum][]matrix.UserID)
 	for room, r := range t.rooms {
-		before := len(r.until)
-		maps.DeleteFunc(r.until, func(_ matrix.UserID, until time.Time) bool { return !until.After(now) })
-		if len(r.until) < before {
+		maps.DeleteFunc(r.until, func(user matrix.UserID, until time.Time) bool {
+			if until.After(now) {
+				return false
+			}
+			rooms[room] = append(rooms[room], user)
+			return true
+		})
+		if len(rooms[room]) > 0 {
 			r.serial = t.serials.take()
-			rooms = append(rooms, room)
 		}
 	}
 	return rooms
+}
+
+// tell says whether other servers are to be told that a local user types, or types no
+// longer: each time that is news, and now and then that it lasts, as they forget it.
+func (t *typingRooms) tell(room store.RoomNum, user matrix.UserID, types bool, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.rooms[room]
+	if r == nil {
+		return false
+	}
+	last, told := r.told[user]
+	switch {
+	case !types:
+		delete(r.told, user)
+		return told
+	case told && now.Sub(last) < tellAgain:
+		return false
+	}
+	if r.told == nil {
+		r.told = make(map[matrix.UserID]time.Time)
+	}
+	r.told[user] = now
+	return true
 }
 
 // runTyping ends what has timed out until ctx ends.
@@ -138,8 +173,12 @@ func (s *Server) runTyping(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			for _, room := range s.typing.expire(s.now()) {
+			now := s.now()
+			for room, users := range s.typing.expire(now) {
 				s.wakeMembers(room)
+				for _, user := range users {
+					s.tellTyping(room, user, false, now)
+				}
 			}
 		case <-ctx.Done():
 			return nil
@@ -181,6 +220,7 @@ func (s *Server) setTyping(w http.ResponseWriter, r *http.Request, who session) 
 	if s.typing.set(room, who.user, now.Add(while), now) {
 		s.wakeMembers(room)
 	}
+	s.tellTyping(room, who.user, *body.Typing, now)
 	if *body.Typing {
 		s.noteActive(who)
 	}
@@ -193,6 +233,23 @@ func (s *Server) noteSent(id matrix.RoomID, who session) {
 	room, err := s.joinedRoom(id, who)
 	if now := s.now(); err == nil && s.typing.set(room, who.user, now, now) {
 		s.wakeMembers(room)
+		s.tellTyping(room, who.user, false, now)
+	}
+}
+
+// tellTyping hands on for other servers whether a user types, if the user is local
+// and they do not know it.
+func (s *Server) tellTyping(room store.RoomNum, user matrix.UserID, types bool, now time.Time) {
+	if s.config.OnTyping == nil || user.Server() != s.store.Server() || !s.typing.tell(room, user, types, now) {
+		return
+	}
+	var id matrix.RoomID
+	err := s.store.View(func(tx *store.Tx) error {
+		id = tx.RoomID(room)
+		return nil
+	})
+	if err == nil {
+		s.config.OnTyping(id, user, types)
 	}
 }
 

@@ -2,7 +2,6 @@ package client
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,11 +44,11 @@ func TestTypingRooms(t *testing.T) {
 	want(content(1, begin, "@b:x"), `{"user_ids":["@a:x"]} true`)
 	want(content(1, serials.now()), ` false`)
 	want(content(2, begin), ` false`)
-	if rooms := typing.expire(now.Add(1500 * time.Millisecond)); rooms != nil {
+	if rooms := typing.expire(now.Add(1500 * time.Millisecond)); len(rooms) > 0 {
 		t.Errorf("%v ended early", rooms)
 	}
 	before := serials.now()
-	if rooms := typing.expire(now.Add(2 * time.Second)); !slices.Equal(rooms, []store.RoomNum{1}) {
+	if rooms := typing.expire(now.Add(2 * time.Second)); len(rooms) != 1 || len(rooms[1]) != 1 {
 		t.Errorf("%v ended, want room 1", rooms)
 	}
 	want(content(1, before), `{"user_ids":["@b:x"]} true`)
@@ -85,5 +84,31 @@ func TestTypingListIsBounded(t *testing.T) {
 	content, _ := typing.Since(1, 0, nil)
 	if n := strings.Count(string(content), "@"); n != maxTypingUsers {
 		t.Errorf("the list has %d users", n)
+	}
+}
+
+// Other servers are told that a local user begins and ends to type, and now and then
+// that it lasts; never of their own users.
+func TestTypingIsTold(t *testing.T) {
+	var typing typingRooms
+	var serials memorySerials
+	now := time.UnixMilli(1_700_000_000_000)
+	serials.start(now)
+	typing.start(&serials)
+	if typing.tell(1, "@a:x", false, now) {
+		t.Error("that nobody types is told")
+	}
+	typing.set(1, "@a:x", now.Add(time.Minute), now)
+	for _, step := range []struct {
+		after time.Duration
+		types bool
+		want  bool
+	}{
+		{0, true, true}, {time.Second, true, false}, {tellAgain, true, true}, {tellAgain + time.Second, true, false},
+		{tellAgain + 2*time.Second, false, true}, {tellAgain + 3*time.Second, false, false}, {tellAgain + 4*time.Second, true, true},
+	} {
+		if got := typing.tell(1, "@a:x", step.types, now.Add(step.after)); got != step.want {
+			t.Errorf("after %v, typing %v: told %v", step.after, step.types, got)
+		}
 	}
 }
