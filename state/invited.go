@@ -170,3 +170,24 @@ func strippedInviter(stripped []byte) matrix.UserID {
 	}
 	return events[len(events)-1].Sender
 }
+
+// Farewell drafts the leave of a local user from a room that this server is not in and
+// where nobody answers: only the user learns of it. It stands on the invite or knock
+// that it ends; where that is not known there is none, and it is nil.
+func (r *Rooms) Farewell(was store.LocalMembership, reason string) (*matrix.Event, error) {
+	own, err := was.Own()
+	if own == nil || err != nil {
+		return nil, err
+	}
+	hash, err := own.ReferenceHash()
+	if err != nil {
+		return nil, err
+	}
+	draft := matrix.Draft{
+		Room: own.Room, Sender: matrix.UserID(*own.StateKey), Type: "m.room.member", StateKey: own.StateKey,
+		Content: encode(memberContent{Membership: matrix.Leave, Reason: reason}), OriginServerTS: r.now().UnixMilli(),
+	}
+	cited := []matrix.EventID{own.ID}
+	placing := matrix.Placing{Prev: cited, Auth: cited, PrevHashes: []matrix.Hash{hash}, AuthHashes: []matrix.Hash{hash}, Depth: own.Depth + 1}
+	return draft.Build(own.Version, placing, r.server, r.Key())
+}

@@ -27,8 +27,14 @@ type lobby struct {
 
 func newLobby(t *testing.T) *lobby {
 	t.Helper()
-	l := &lobby{house: openHouse(t, here, t.TempDir())}
+	l := openLobby(t, t.TempDir())
 	t.Cleanup(l.close)
+	return l
+}
+
+func openLobby(t *testing.T, dir string) *lobby {
+	t.Helper()
+	l := &lobby{house: openHouse(t, here, dir)}
 	network := remote.NewNetwork(remote.NetworkConfig{Store: l.store, Key: func() matrix.SigningKey { return l.key }})
 	l.server = New(Config{Store: l.store, Rooms: l.rooms, Network: network})
 	l.server.check = checkForm

@@ -42,7 +42,11 @@ func (j *Joiner) Leave(ctx context.Context, room matrix.RoomID, user matrix.User
 		return false, ctx.Err()
 	case err != nil:
 		j.log.Info("a leave is known here alone", "room", room, "user", user, "err", err)
-	default:
+		if ev, err = j.rooms.Farewell(was, reason); err != nil {
+			return false, err
+		}
+	}
+	if ev != nil {
 		left.PDU, left.Version = ev.JSON(), ev.Version.ID
 	}
 	return false, j.settle(ctx, user, was, left)
