@@ -120,8 +120,11 @@ func (s *script) play(line string) string {
 	out = strings.NewReplacer(s.config.Data, "DATA", s.temp, "TMP", s.config.Listen[0], "LISTEN",
 		time.Now().Format(time.DateOnly), "TODAY").Replace(out)
 	out = changing.ReplaceAllStringFunc(out, func(found string) string {
-		if strings.HasSuffix(found, " bytes") {
+		switch {
+		case strings.HasSuffix(found, " bytes"):
 			return "SIZE bytes"
+		case strings.HasPrefix(found, "ed25519:"):
+			return "ed25519:KEY"
 		}
 		return "SOMETHING"
 	})
@@ -132,7 +135,7 @@ func (s *script) play(line string) string {
 }
 
 // changing is what differs from run to run: sizes and temporary names.
-var changing = regexp.MustCompile(`\d+ bytes|\.backup-\d+\.tmp`)
+var changing = regexp.MustCompile(`\d+ bytes|\.backup-\d+\.tmp|ed25519:[a-z2-7]{8}`)
 
 // tidy removes comments and what stands at the end of lines.
 func tidy(s string) string {
