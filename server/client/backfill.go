@@ -26,9 +26,9 @@ const (
 	maxFillFailed = 1 << 10
 )
 
-// fills is the gaps in the past of rooms that are being filled, or could not be. The
-// zero value is ready for use.
+// fills is the gaps in the past of rooms that are being filled, or could not be.
 type fills struct {
+	past   *pastSource // nil: nobody is asked
 	flight singleflight.Group
 
 	mu     sync.Mutex // guards failed
@@ -52,9 +52,25 @@ func (f *fills) fail(at matrix.EventID, now time.Time) {
 	f.failed[at] = now
 }
 
+// A pastSource is how other servers are asked for the past of rooms; see the methods of
+// [remote.Network].
+type pastSource struct {
+	backfill func(ctx context.Context, v *matrix.Version, dest matrix.ServerName, room matrix.RoomID, at matrix.EventID, limit int, take func(*matrix.Event) error) error
+	byTime   func(ctx context.Context, dest matrix.ServerName, room matrix.RoomID, ts int64, back bool) (matrix.EventID, int64, error)
+	source   func(v *matrix.Version, servers ...matrix.ServerName) state.Source
+}
+
+// pastOf returns how a network is asked, nil where there is none.
+func pastOf(n *remote.Network) *pastSource {
+	if n == nil {
+		return nil
+	}
+	return &pastSource{n.Backfill, n.EventByTimestamp, n.Source}
+}
+
 // gap returns the gap before an event that is worth filling, nil for none.
 func (s *Server) gap(tx *store.Tx, ev *store.StoredEvent) (*store.StoredEvent, error) {
-	if s.config.Network == nil {
+	if s.fills.past == nil {
 		return nil, nil
 	}
 	gap, err := state.HasGap(tx, ev)
@@ -120,7 +136,7 @@ func (s *Server) fill(ctx context.Context, gap *store.StoredEvent) {
 func (s *Server) backfillFrom(ctx context.Context, dest matrix.ServerName, gap *store.StoredEvent, servers []matrix.ServerName) (taken int, err error) {
 	var events []*matrix.Event
 	bytes := 0
-	err = s.config.Network.Backfill(ctx, gap.Version, dest, gap.Room, gap.ID, fillLimit, func(ev *matrix.Event) error {
+	err = s.fills.past.backfill(ctx, gap.Version, dest, gap.Room, gap.ID, fillLimit, func(ev *matrix.Event) error {
 		events = append(events, ev)
 		if bytes += len(ev.JSON()); len(events) > fillLimit || bytes > maxFillBytes {
 			return fmt.Errorf("more than was asked for: %w", remote.ErrUnreachable)
@@ -130,7 +146,7 @@ func (s *Server) backfillFrom(ctx context.Context, dest matrix.ServerName, gap *
 	if len(events) == 0 {
 		return 0, err
 	}
-	return s.rooms.Backfill(ctx, gap.ID, events, s.config.Network.Source(gap.Version, servers...))
+	return s.rooms.Backfill(ctx, gap.ID, events, s.fills.past.source(gap.Version, servers...))
 }
 
 // residents returns servers of an event's room that may know what came before it:

@@ -217,7 +217,7 @@ func (p *pager) read() error {
 		}
 		if len(p.events) >= p.req.limit || p.size >= maxPageBytes || looked >= maxLookedAt {
 			p.more = p.req.limit > 0 // who wants none gets no token to ask again
-			if place.BackFilled() && !p.req.back {
+			if !p.req.back && (place.BackFilled() || p.at.past.Num != 0) {
 				p.at = tokenBefore(place)
 			}
 			return false, nil

@@ -68,7 +68,7 @@ func (s *Server) nearestEvent(ctx context.Context, room matrix.RoomID, who sessi
 		found, err = state.NearestEvent(tx, state.TimeQuery{Room: view.num, TS: ts, Back: back, Upto: view.upto, Shows: view.format.shows})
 		return err
 	})
-	if err != nil || found.Gap == nil || s.config.Network == nil {
+	if err != nil || found.Gap == nil || s.fills.past == nil {
 		return found.Event, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxFillTime)
@@ -91,14 +91,14 @@ func (s *Server) nearestEvent(ctx context.Context, room matrix.RoomID, who sessi
 //
 // Spec: SS Retrieving events, timestamp_to_event.
 func (s *Server) nearerAt(ctx context.Context, dest matrix.ServerName, servers []matrix.ServerName, found state.TimeAnswer, who session, ts int64, back bool) (*store.StoredEvent, error) {
-	id, at, err := s.config.Network.EventByTimestamp(ctx, dest, found.Gap.Room, ts, back)
+	id, at, err := s.fills.past.byTime(ctx, dest, found.Gap.Room, ts, back)
 	nearer := func(at int64) bool {
 		return (at <= ts == back || at == ts) && (found.Event == nil || at > found.Event.OriginServerTS == back && at != found.Event.OriginServerTS)
 	}
 	if err != nil || !nearer(at) {
 		return nil, err
 	}
-	source := s.config.Network.Source(found.Gap.Version, append([]matrix.ServerName{dest}, servers...)...)
+	source := s.fills.past.source(found.Gap.Version, append([]matrix.ServerName{dest}, servers...)...)
 	var ev *matrix.Event
 	err = source.Events(ctx, found.Gap.Room, []matrix.EventID{id}, func(came *matrix.Event) error {
 		if came.ID == id {

@@ -1,0 +1,465 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state"
+	"hearth/state/auth"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// farHouse is another server with a room that a user of ours came to late, and how it
+// is asked for the room's past.
+type farHouse struct {
+	*testing.T
+	store  *store.Store
+	rooms  *state.Rooms
+	clock  time.Time
+	room   matrix.RoomID
+	ours   *testServer
+	token  string
+	key    matrix.SigningKey // of both servers: nobody checks signatures here
+	mu     sync.Mutex        // guards what is below
+	asked  int               // for history
+	silent bool              // it does not answer
+	more   []*matrix.Event   // that it says come first
+	hold   chan struct{}     // answers wait for it, if not nil
+}
+
+const (
+	farName  matrix.ServerName = "far.test"
+	farAlice matrix.UserID     = "@alice:far.test"
+	ourBob   matrix.UserID     = "@bob:hearth.test"
+)
+
+var errSilent = errors.New("no answer")
+
+// newFarHouse makes the room, in which were n messages, a minute apart, before bob came,
+// and to which ours was told only the beginning and bob's coming.
+func newFarHouse(t *testing.T, n int) *farHouse {
+	t.Helper()
+	st, err := store.Open(t.TempDir(), farName, store.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	e := &farHouse{T: t, store: st, clock: time.UnixMilli(1_600_000_000_000), ours: newTestServer(t, Config{})}
+	e.token = e.ours.account(t, "bob", "secret bob")
+	e.must(st.View(func(tx *store.Tx) (err error) { e.key, err = tx.SigningKey(); return err }))
+	e.rooms = state.New(state.Config{Store: st, Server: farName, Key: e.key, Now: func() time.Time { return e.clock }})
+	e.room, err = e.rooms.Create(t.Context(), state.Creation{Creator: farAlice, Preset: state.PresetPublic, Version: "11"})
+	e.must(err)
+	begun := len(e.events())
+	for i := range n {
+		e.clock = e.clock.Add(time.Minute)
+		e.say(fmt.Sprint(i))
+	}
+	e.clock = e.clock.Add(time.Minute)
+	e.enter(ourBob)
+	events := e.events()
+	_, err = e.ours.rooms.AcceptAll(t.Context(), events[:begun])
+	e.must(err)
+	_, err = e.ours.rooms.AcceptFrom(t.Context(), events[len(events)-1:], e.source("11"))
+	e.must(err)
+	e.ours.fills.past = &pastSource{
+		backfill: e.backfill, byTime: e.byTime,
+		source: func(*matrix.Version, ...matrix.ServerName) state.Source { return e.source("11") },
+	}
+	return e
+}
+
+func (e *farHouse) must(err error) {
+	e.Helper()
+	if err != nil {
+		e.Fatal(err)
+	}
+}
+
+func (e *farHouse) say(body string) matrix.EventID {
+	e.Helper()
+	id, err := e.rooms.Send(e.Context(), store.TxnID{}, matrix.Draft{
+		Room: e.room, Sender: farAlice, Type: "m.room.message", Content: fmt.Appendf(nil, `{"msgtype":"m.text","body":%q}`, body),
+	})
+	e.must(err)
+	return id
+}
+
+func (e *farHouse) events() (events []*matrix.Event) {
+	e.Helper()
+	e.must(e.store.View(func(tx *store.Tx) error {
+		return tx.Timeline(tx.RoomNum(e.room), 0, func(ev *store.StoredEvent) (bool, error) {
+			events = append(events, ev.Event)
+			return true, nil
+		})
+	}))
+	return events
+}
+
+// enter has a user of another server come into the room.
+func (e *farHouse) enter(user matrix.UserID) {
+	e.Helper()
+	key := string(user)
+	draft := matrix.Draft{Room: e.room, Sender: user, Type: "m.room.member", StateKey: &key, Content: jsontext.Value(`{"membership":"join"}`)}
+	draft.OriginServerTS = e.clock.UnixMilli()
+	var ev *matrix.Event
+	e.must(e.store.View(func(tx *store.Tx) error {
+		num, head, err := state.Head(tx, e.room)
+		if err != nil {
+			return err
+		}
+		newest, err := tx.EventID(num, head.Latest)
+		if err != nil {
+			return err
+		}
+		placing := matrix.Placing{Prev: []matrix.EventID{newest}, Depth: head.Depth + 1}
+		for _, need := range auth.Needed(head.Version, draft.Type, draft.Sender, draft.StateKey, draft.Content) {
+			cited, err := state.EventAt(tx, num, head.Current, need.Type, need.StateKey)
+			if err != nil {
+				return err
+			}
+			if cited != nil {
+				placing.Auth = append(placing.Auth, cited.ID)
+			}
+		}
+		ev, err = draft.Build(head.Version, placing, user.Server(), e.key)
+		return err
+	}))
+	_, err := e.rooms.Accept(e.Context(), ev)
+	e.must(err)
+}
+
+func (e *farHouse) find(ids ...matrix.EventID) (events []*matrix.Event, err error) {
+	err = e.store.View(func(tx *store.Tx) error {
+		for _, id := range ids {
+			if room, num, here := tx.EventByID(id); here {
+				ev, err := tx.Event(room, num)
+				if err != nil {
+					return err
+				}
+				events = append(events, ev.Event)
+			}
+		}
+		return nil
+	})
+	return events, err
+}
+
+// answer waits until the server may answer, if it does.
+func (e *farHouse) answer(ctx context.Context) error {
+	e.mu.Lock()
+	e.asked++
+	silent, hold := e.silent, e.hold
+	e.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if silent {
+		return errSilent
+	}
+	return nil
+}
+
+func (e *farHouse) backfill(ctx context.Context, _ *matrix.Version, dest matrix.ServerName, room matrix.RoomID, at matrix.EventID, limit int, take func(*matrix.Event) error) error {
+	if err := e.answer(ctx); err != nil || dest != farName {
+		return err
+	}
+	events := slices.Clone(e.more)
+	err := e.store.View(func(tx *store.Tx) error {
+		found, err := state.Ancestors(tx, tx.RoomNum(room), []matrix.EventID{at}, limit)
+		for _, ev := range found {
+			events = append(events, ev.Event)
+		}
+		return err
+	})
+	for _, ev := range events {
+		if err == nil {
+			err = take(ev)
+		}
+	}
+	return err
+}
+
+func (e *farHouse) byTime(ctx context.Context, _ matrix.ServerName, room matrix.RoomID, ts int64, back bool) (matrix.EventID, int64, error) {
+	if err := e.answer(ctx); err != nil {
+		return "", 0, err
+	}
+	var found state.TimeAnswer
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		found, err = state.NearestEvent(tx, state.TimeQuery{
+			Room: tx.RoomNum(room), TS: ts, Back: back, Upto: tx.Position(),
+			Shows: func(*store.StoredEvent) (bool, error) { return true, nil },
+		})
+		return err
+	})
+	if err != nil || found.Event == nil {
+		return "", 0, errors.Join(err, errSilent)
+	}
+	return found.Event.ID, found.Event.OriginServerTS, nil
+}
+
+func (e *farHouse) source(string) state.Source {
+	return state.Source{
+		Missing: func(context.Context, state.MissingEvents, func(*matrix.Event) error) error { return nil },
+		Events: func(_ context.Context, _ matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error {
+			events, err := e.find(ids...)
+			for _, ev := range events {
+				if err == nil {
+					err = take(ev)
+				}
+			}
+			return err
+		},
+		StateIDs: func(ctx context.Context, room matrix.RoomID, before matrix.EventID, take func(matrix.EventID) error) error {
+			r, err := state.NewEventReader(e.store, room)
+			if err != nil {
+				return err
+			}
+			var snap store.SnapshotID
+			err = e.store.View(func(tx *store.Tx) error {
+				_, num, _ := tx.EventByID(before)
+				ev, err := tx.Event(tx.RoomNum(room), num)
+				if err == nil {
+					snap = ev.Before
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			nums, err := r.State(ctx, snap)
+			if err != nil {
+				return err
+			}
+			return r.IDs(ctx, nums, take)
+		},
+	}
+}
+
+// pageOf is a page as clients read it.
+type pageOf struct {
+	Start, End string
+	Chunk      []struct {
+		ID matrix.EventID `json:"event_id"`
+	}
+}
+
+// page asks for a page.
+func (e *farHouse) page(query url.Values) (page pageOf) {
+	e.Helper()
+	res := e.ours.do("GET", "/_matrix/client/v3/rooms/"+url.PathEscape(string(e.room))+"/messages?"+query.Encode(), e.token, "")
+	if res.Code != http.StatusOK {
+		e.Fatalf("%d %s", res.Code, res.Body)
+	}
+	e.must(json.Unmarshal(res.Body.Bytes(), &page, json.MatchCaseInsensitiveNames(true)))
+	return page
+}
+
+// all pages through the room in one direction.
+func (e *farHouse) all(dir, from string, limit int) (ids []matrix.EventID, end string) {
+	e.Helper()
+	for range 1000 {
+		query := url.Values{"dir": {dir}, "limit": {fmt.Sprint(limit)}}
+		if from != "" {
+			query.Set("from", from)
+		}
+		page := e.page(query)
+		for _, ev := range page.Chunk {
+			ids = append(ids, ev.ID)
+		}
+		if page.End == "" {
+			return ids, from
+		}
+		from = page.End
+	}
+	e.Fatal("pages without end")
+	return nil, ""
+}
+
+func eventIDsOf(events []*matrix.Event) (ids []matrix.EventID) {
+	for _, ev := range events {
+		ids = append(ids, ev.ID)
+	}
+	return ids
+}
+
+// A user who pages back comes to all that was before he came, with pages of any size,
+// and forth again by the tokens that he got; what is here is asked for nowhere.
+func TestPagesReachTheBeginning(t *testing.T) {
+	for _, limit := range []int{7, 100, 1000} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			e := newFarHouse(t, 230)
+			want := eventIDsOf(e.events())
+			back, oldest := e.all("b", "", limit)
+			slices.Reverse(back)
+			if !slices.Equal(back, want) {
+				t.Fatalf("%d events going back, want %d", len(back), len(want))
+			}
+			asked := e.asked
+			if asked == 0 || asked > 5 {
+				t.Errorf("asked %d times", asked)
+			}
+			if forth, _ := e.all("f", "", limit); !slices.Equal(forth, want) {
+				t.Errorf("%d events going forth, want %d", len(forth), len(want))
+			}
+			if again, end := e.all("b", "", limit); len(again) != len(want) || end != oldest {
+				t.Errorf("%d events the second time, to %s and not %s", len(again), end, oldest)
+			}
+			if e.asked != asked {
+				t.Errorf("asked %d times more", e.asked-asked)
+			}
+		})
+	}
+}
+
+// Every token stands between the same two events, whichever way one goes from it.
+func TestTokensOfThePast(t *testing.T) {
+	e := newFarHouse(t, 40)
+	want := eventIDsOf(e.events())
+	e.all("b", "", 100)
+	for from, at := "", len(want); at > 0; {
+		query := url.Values{"dir": {"b"}, "limit": {"3"}}
+		if from != "" {
+			query.Set("from", from)
+		}
+		page := e.page(query)
+		at -= len(page.Chunk)
+		if page.End == "" {
+			break
+		}
+		from = page.End
+		forth, _ := e.all("f", from, 5)
+		if !slices.Equal(forth, want[at:]) {
+			t.Fatalf("from %s: %d events forth, want %d", from, len(forth), len(want)-at)
+		}
+	}
+}
+
+// Where nobody answers the page goes on over what is here, at once the next time, and
+// says that there is more.
+func TestPagesWithoutAnswer(t *testing.T) {
+	e := newFarHouse(t, 20)
+	e.silent = true
+	first := e.page(url.Values{"dir": {"b"}, "limit": {"100"}})
+	asked := e.asked
+	if len(first.Chunk) != len(e.events())-20 || asked != 1 {
+		t.Errorf("%d events, asked %d times", len(first.Chunk), asked)
+	}
+	e.page(url.Values{"dir": {"b"}, "limit": {"100"}})
+	if e.asked != asked {
+		t.Errorf("asked again at once")
+	}
+	e.silent = false
+	e.ours.clock.Advance(fillForget)
+	if page := e.page(url.Values{"dir": {"b"}, "limit": {"100"}}); len(page.Chunk) != len(e.events()) {
+		t.Errorf("%d events later", len(page.Chunk))
+	}
+}
+
+// Many who come to the same gap wait for one answer.
+func TestOneAnswerForMany(t *testing.T) {
+	e := newFarHouse(t, 20)
+	e.hold = make(chan struct{})
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if page := e.page(url.Values{"dir": {"b"}, "limit": {"100"}}); len(page.Chunk) != len(e.events()) {
+				t.Errorf("%d events", len(page.Chunk))
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	close(e.hold)
+	group.Wait()
+	if e.asked > 2 {
+		t.Errorf("asked %d times", e.asked)
+	}
+}
+
+// /timestamp_to_event finds what only others have, and /context and /messages go on from
+// there.
+func TestJumpToWhatIsFar(t *testing.T) {
+	e := newFarHouse(t, 300)
+	events := e.events()
+	target := events[100]
+	for _, dir := range []string{"f", "b"} {
+		path := "/_matrix/client/v1/rooms/" + url.PathEscape(string(e.room)) + "/timestamp_to_event?dir=" + dir + "&ts=" + fmt.Sprint(target.OriginServerTS)
+		if res := e.ours.do("GET", path, e.token, ""); res.Code != http.StatusOK || !strings.Contains(res.Body.String(), string(target.ID)) {
+			t.Fatalf("%s: %d %s, want %s", dir, res.Code, res.Body, target.ID)
+		}
+	}
+	res := e.ours.do("GET", "/_matrix/client/v3/rooms/"+url.PathEscape(string(e.room))+"/context/"+url.PathEscape(string(target.ID))+"?limit=0", e.token, "")
+	var around struct{ Start, End string }
+	e.must(json.Unmarshal(res.Body.Bytes(), &around, json.MatchCaseInsensitiveNames(true)))
+	page := e.page(url.Values{"dir": {"b"}, "limit": {"10"}, "from": {around.Start}})
+	if len(page.Chunk) != 10 || page.Chunk[0].ID != events[99].ID {
+		t.Errorf("before it: %d events", len(page.Chunk))
+	}
+	page = e.page(url.Values{"dir": {"b"}, "limit": {"300"}, "from": {around.End}})
+	if !slices.ContainsFunc(page.Chunk, func(ev struct {
+		ID matrix.EventID `json:"event_id"`
+	}) bool {
+		return ev.ID == target.ID
+	}) {
+		t.Errorf("not before what is behind it")
+	}
+	all, _ := e.all("b", "", 50)
+	slices.Reverse(all)
+	if !slices.Equal(all, eventIDsOf(events)) {
+		t.Errorf("%d events in the end, want %d", len(all), len(events))
+	}
+}
+
+// More than was asked for, and what has nothing to do with it, is not taken.
+func TestHostileHistory(t *testing.T) {
+	e := newFarHouse(t, 20)
+	other, err := e.rooms.Create(t.Context(), state.Creation{Creator: farAlice, Preset: state.PresetPublic, Version: "11"})
+	e.must(err)
+	e.must(e.store.View(func(tx *store.Tx) error {
+		return tx.Timeline(tx.RoomNum(other), 0, func(ev *store.StoredEvent) (bool, error) {
+			for range 30 {
+				e.more = append(e.more, ev.Event)
+			}
+			return true, nil
+		})
+	}))
+	all, _ := e.all("b", "", 50)
+	if len(all) != len(e.events())-20 {
+		t.Errorf("%d events", len(all))
+	}
+}
+
+func FuzzStreamToken(f *testing.F) {
+	for _, seed := range []string{"s12", "s12_3_7", "h12_-3_7", "h0_0_1", "h1__", "h9223372036854775807_9223372036854775807_1", "h1_2_3_4"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		token, err := parseToken("from", text)
+		if err != nil {
+			return
+		}
+		if again, err := parseToken("from", token.String()); err != nil || again != token {
+			t.Errorf("%q is %+v, and then %+v: %v", text, token, again, err)
+		}
+	})
+}
