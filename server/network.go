@@ -88,7 +88,7 @@ func maxRemoteConns(memory Bytes, files uint64) int {
 }
 
 // federationConfig returns the settings of the Server-Server API.
-func (s *Server) federationConfig(rooms *state.Rooms, limits *api.Limiter) federation.Config {
+func (s *Server) federationConfig(rooms *state.Rooms, limits *api.Limiter, memory *budget) federation.Config {
 	return federation.Config{
 		Store:   s.store,
 		Rooms:   rooms,
@@ -105,6 +105,7 @@ func (s *Server) federationConfig(rooms *state.Rooms, limits *api.Limiter) feder
 		Profile: s.client.OwnProfile,
 
 		OpenIDUser: s.client.OpenIDUser,
+		Take:       memory.take,
 		Version:    Version(),
 		Limits:     limits,
 		Log:        s.log,

@@ -120,7 +120,7 @@ func (s *Server) openParts(dialer *remote.Dialer) (err error) {
 	}
 	routes := append(s.client.Routes(), api.Route{Pattern: "GET " + healthPath, Handle: s.health})
 	if s.network != nil {
-		s.federation = federation.New(s.federationConfig(rooms, limits))
+		s.federation = federation.New(s.federationConfig(rooms, limits, memory))
 		routes = append(routes, s.federation.Routes()...)
 	}
 	s.handler, err = api.NewRouter(s.log, routes...)

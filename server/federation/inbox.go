@@ -22,7 +22,7 @@ const (
 	inboxBytes    = 1 << 20          // of those
 	inboxAge      = 24 * time.Hour   // after which an event is given up whose server cannot be asked
 	inboxPatience = 10 * time.Minute // for one try at one batch
-	inboxMemory   = 8 << 20          // that one try may use
+	inboxMemory   = 4 << 20          // that one try may use; see state.Rooms.AcceptFrom
 	inboxAgain    = 16               // tries in a row that bring an event nearer
 	inboxAwait    = 2 * time.Second  // for which a transaction waits for its first try
 	inboxBackoff  = 15 * time.Second // after the first try in vain; doubles

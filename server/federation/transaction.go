@@ -24,6 +24,7 @@ const (
 	maxEDUs             = 100
 	maxTransactionBytes = 10 << 20 // 150 times the largest event
 	maxTransactions     = 8        // under way at a time, of all servers
+	smallTransaction    = 256 << 10
 	maxTransactionWait  = 20 * time.Second
 	maxResultText       = 200 // bytes of what is said to be wrong with one event
 	maxTransactionID    = 255
@@ -84,6 +85,11 @@ func (s *Server) sendTransaction(w http.ResponseWriter, r *http.Request, from ma
 	if known {
 		return api.WriteEncoded(w, answer)
 	}
+	release, err := s.weigh(ctx, r.ContentLength)
+	if err != nil {
+		return err
+	}
+	defer release()
 	t, err := readTransaction(r.Body)
 	if err != nil {
 		return err
@@ -98,6 +104,18 @@ func (s *Server) sendTransaction(w http.ResponseWriter, r *http.Request, from ma
 		}
 	}
 	return api.WriteEncoded(w, answer)
+}
+
+// weigh takes the memory that a transaction of a length needs, unless that is little:
+// its lists, and the events that are made of them.
+func (s *Server) weigh(ctx context.Context, length int64) (release func(), err error) {
+	if length < 0 {
+		length = maxTransactionBytes
+	}
+	if length <= smallTransaction {
+		return func() {}, nil
+	}
+	return s.config.Take(ctx, 2*length)
 }
 
 // handle takes what is in a transaction and makes the answer. EDUs come last: they
