@@ -128,19 +128,34 @@ func (r *Rooms) Admit(ctx context.Context, ev *matrix.Event, from Source) (*stor
 }
 
 // taken returns an event that came here and is part of the timeline. If it is not,
-// that is ErrForbidden.
+// that is ErrForbidden; so it is where another event has its ID, as versions 1 and 2
+// permit: whoever asked is told nothing of that one.
 func (r *Rooms) taken(ev *matrix.Event) (stored *store.StoredEvent, err error) {
 	err = r.store.View(func(tx *store.Tx) error {
 		room, num, _ := tx.EventByID(ev.ID)
 		if stored, err = tx.Event(room, num); err != nil {
 			return err
 		}
-		if stored.Rejected || stored.SoftFailed || stored.Outlier {
+		same, err := sameEvent(stored.Event, ev)
+		if err != nil {
+			return err
+		}
+		if !same || stored.Rejected || stored.SoftFailed || stored.Outlier {
 			return refuse(ErrForbidden, "The room does not allow that to %s", ev.Sender)
 		}
 		return nil
 	})
 	return stored, err
+}
+
+// sameEvent says whether two events of one ID are the same, redacted or not.
+func sameEvent(a, b *matrix.Event) (bool, error) {
+	one, err := a.ReferenceHash()
+	if err != nil {
+		return false, err
+	}
+	other, err := b.ReferenceHash()
+	return a.Version == b.Version && one == other, err
 }
 
 // A Template is the member event that another server signs to bring one of its users

@@ -55,9 +55,11 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, join *store.Sto
 	if err != nil {
 		return err
 	}
-	a := joinAnswer{
-		Origin: s.network.Server(), MembersOmitted: r.URL.Query().Get("omit_members") == "true",
-		Event: join.JSON(),
+	a := joinAnswer{Origin: s.network.Server(), Event: join.JSON()}
+	if r.URL.Query().Get("omit_members") == "true" {
+		if a.MembersOmitted, err = s.crowded(join); err != nil {
+			return err
+		}
 	}
 	lists, err := s.collectRoom(r.Context(), reader, join, &a)
 	if err != nil {
@@ -82,6 +84,20 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, join *store.Sto
 	}
 	_, _ = out.WriteString("}" + end)
 	return out.Flush()
+}
+
+// fewMembers is how many members are given to a server that would do without: that
+// costs less than its asking for them later.
+const fewMembers = 32
+
+// crowded says whether a room has more members than that.
+func (s *Server) crowded(join *store.StoredEvent) (crowded bool, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		head, err := tx.Head(join.RoomNum)
+		crowded = head.Joined+head.Invited > fewMembers
+		return err
+	})
+	return crowded, err
 }
 
 // answerBuffer is how much of an answer is gathered before it is sent.

@@ -2,8 +2,9 @@ package federation
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"net/http/httptest"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +77,12 @@ func (l *lobby) ask(h handler, from matrix.ServerName, path []string, query, bod
 // made is the event that the peer makes of a template.
 func (l *lobby) made(answer string, change map[string]string) *matrix.Event {
 	l.Helper()
+	return l.madeAs(answer, change, matrix.EventID("$made"+rand.Text()+":peer.test"))
+}
+
+// madeAs is made with an ID, in versions whose events name themselves.
+func (l *lobby) madeAs(answer string, change map[string]string, id matrix.EventID) *matrix.Event {
+	l.Helper()
 	var t template
 	l.must(json.Unmarshal([]byte(answer), &t))
 	for key, value := range change {
@@ -86,7 +93,7 @@ func (l *lobby) made(answer string, change map[string]string) *matrix.Event {
 		l.Fatalf("version %q", t.Version)
 	}
 	if v.EventIDs == matrix.EventIDGiven {
-		t.Event["event_id"] = jsontext.Value(`"$made` + url.PathEscape(change["content"]) + `:peer.test"`)
+		t.Event["event_id"] = jsontext.Value(`"` + string(id) + `"`)
 	}
 	raw, err := json.Marshal(t.Event)
 	l.must(err)
@@ -139,13 +146,18 @@ func TestSendJoin(t *testing.T) {
 	for _, version := range matrix.Versions() {
 		t.Run(version.ID, func(t *testing.T) {
 			l := newLobby(t)
-			room := l.create(state.Creation{Preset: state.PresetPublic, Version: version.ID})
+			creation := state.Creation{Preset: state.PresetPublic, Version: version.ID}
+			want := []string{"create ", "guest_access ", "history_visibility ", "join_rules "}
+			for i := range fewMembers {
+				user := matrix.UserID(fmt.Sprintf("@%03d:here.test", i))
+				creation.Invite = append(creation.Invite, user)
+				want = append(want, "member "+string(user))
+			}
+			want = append(want, "member "+string(bob), "power_levels ")
+			room := l.create(creation)
 			_, err := l.rooms.Send(t.Context(), store.TxnID{}, matrix.Draft{Room: room, Sender: bob, Type: "m.room.message", Content: []byte(`{}`)})
 			l.must(err)
 			ev := l.made(l.template((*Server).makeJoin, room, version.ID), nil)
-			want := []string{
-				"create ", "guest_access ", "history_visibility ", "join_rules ", "member @bob:here.test", "power_levels ",
-			}
 			for _, omit := range []bool{false, true, false} {
 				query := ""
 				if omit {
@@ -155,6 +167,10 @@ func TestSendJoin(t *testing.T) {
 				var a joined
 				if code != 200 || json.Unmarshal([]byte(answer), &a) != nil {
 					t.Fatalf("%d %s", code, answer)
+				}
+				want := slices.Clone(want)
+				if omit { // all but those that the room is named after
+					want = slices.Delete(want, 8, 4+fewMembers)
 				}
 				if got := l.keys(version, a.State); !slices.Equal(got, want) {
 					t.Errorf("omit %t: state %q, want %q", omit, got, want)
@@ -174,6 +190,10 @@ func TestSendJoin(t *testing.T) {
 			var old []jsontext.Value
 			if code != 200 || json.Unmarshal([]byte(answer), &old) != nil || len(old) != 2 || string(old[0]) != "200" {
 				t.Errorf("by v1: %d %s", code, answer)
+			}
+			small := l.made(l.template((*Server).makeJoin, l.create(state.Creation{Preset: state.PresetPublic, Version: version.ID}), version.ID), nil)
+			if code, answer := l.send((*Server).sendJoinV2, small, "omit_members=true"); code != 200 || strings.Contains(answer, `"members_omitted":true`) {
+				t.Errorf("a small room: %d %s", code, answer)
 			}
 			leave := l.made(l.template((*Server).makeLeave, room, version.ID), nil)
 			if code, answer := l.send((*Server).sendLeaveV1, leave, ""); code != 200 || answer != "[200,{}]" {
@@ -205,6 +225,24 @@ func TestSendKnock(t *testing.T) {
 	}
 	if code, answer := l.ask((*Server).makeKnock, peer, []string{string(room), string(alice)}, "", ""); code != 400 {
 		t.Errorf("a knock of no version: %d %s", code, answer)
+	}
+}
+
+// In versions whose events name themselves, a join under the ID of another event lets
+// nobody in, and tells nothing of the room that the other one is of.
+func TestSendJoinUnderTakenID(t *testing.T) {
+	for _, version := range []string{"1", "2"} {
+		l := newLobby(t)
+		secret := l.create(state.Creation{Version: version, Name: "Secret"})
+		room := l.create(state.Creation{Preset: state.PresetPublic, Version: version})
+		made := l.template((*Server).makeJoin, room, version)
+		for _, of := range []matrix.RoomID{secret, room} {
+			taken := l.timeline(of)[1].ID
+			ev := l.madeAs(made, nil, taken)
+			if code, answer := l.send((*Server).sendJoinV2, ev, ""); code != 403 || l.is(room, alice) != "" {
+				t.Errorf("version %s: %d %s, she is %q", version, code, answer, l.is(room, alice))
+			}
+		}
 	}
 }
 
