@@ -141,8 +141,9 @@ func CheckInvite(ev *matrix.Event, origin, server matrix.ServerName) error {
 // From version 12 on the first fault refuses the invite, with an error of the kind
 // [ErrBadStripped]: "servers SHOULD rather than MAY respond to such requests" with
 // an error, for the create event alone says which room it is. Before, faulty events
-// are left out, and so that users of older servers can invite, events in the form for
-// clients pass as well. Spec: SS invite (v2); MSC4311.
+// are left out. Events in the form for clients pass as well, but for the create event
+// of version 12: there are servers that send no other as a PDU, and what they tell
+// does no more than describe the room. Spec: SS invite (v2); MSC4311.
 func InviteState(invite *matrix.Event, list []jsontext.Value, verify func(*matrix.Event) error) (jsontext.Value, error) {
 	r := receivedState{own: invite, verify: verify}
 	fault := r.read(list)
@@ -218,7 +219,7 @@ func (r *receivedState) event(raw jsontext.Value) (*matrix.Event, error) {
 	v := r.own.Version
 	ev, err := matrix.Parse(v, slices.Clone(raw))
 	if err != nil {
-		if old, ok := readStripped(v, raw); ok && !v.RoomIDIsHash {
+		if old, ok := readStripped(v, raw); ok && !(v.RoomIDIsHash && old.Is("m.room.create", "")) {
 			return old, nil
 		}
 		return nil, err // "One or more entries are not formatted according to the room's version."
@@ -265,8 +266,8 @@ func checkCreation(ev *matrix.Event) error {
 	return nil
 }
 
-// readStripped reads an event in the form for clients, as servers sent it before
-// PDUs were asked for.
+// readStripped reads an event in the form for clients, as servers sent all of them
+// before PDUs were asked for, and some still send most.
 func readStripped(v *matrix.Version, raw jsontext.Value) (*matrix.Event, bool) {
 	var form struct {
 		Type       string         `json:"type"`
