@@ -54,8 +54,11 @@ type roomSync struct {
 	// client does not want there, and not in any shown later. With use_state_after
 	// it is empty, as the state behind the timeline is told anyhow.
 	hidden map[store.Slot]bool
-	named  bool // members or the name have changed, maybe in an event that is not shown
-	read   bool // the user has read on
+	// told is the event that the timeline begins with, where the state section is that
+	// behind it; else 0.
+	told  store.EventNum
+	named bool // members or the name have changed, maybe in an event that is not shown
+	read  bool // the user has read on
 }
 
 // stateChunk is how many state events are formatted in one View.

@@ -115,8 +115,12 @@ func (rs *roomSync) addHidden(lazy bool) error {
 	return nil
 }
 
-// addState adds a state event that the filter lets through.
+// addState adds a state event that the filter lets through, unless the timeline begins
+// with it.
 func (rs *roomSync) addState(num store.EventNum) error {
+	if num == rs.told {
+		return nil
+	}
 	ev, err := rs.tx.Event(rs.room.member.Room, num)
 	if err == nil && rs.req.filter.Room.State.MatchEvent(ev.Event) {
 		rs.state = append(rs.state, num)

@@ -12,15 +12,25 @@ const maxLookedAt = 2000
 // collectTimeline takes the newest events that the user may see and wants. It ends
 // where state changed unseen: the state section tells what that led to. It ends as
 // well behind state that changed again later in an event that is left out: shown,
-// it would undo for the client what the state section tells of that.
+// it would undo for the client what the state section tells of that. And it begins
+// with an event behind which more of the state is different than the event says, as
+// where forks met, or a gap or the history before a join was never here: the state
+// section then tells what is behind that event.
 func (rs *roomSync) collectTimeline() error {
 	filter := &rs.req.filter.Room.Timeline
 	limit := filter.Most(10, maxPage)
 	looked, size := 0, 0
 	end := store.EventNum(rs.upto+1) << 1
-	first := rs.upto // the position before the first event that is shown
+	first := rs.upto             // the position before the first event that is shown
+	at := rs.upto                // the position whose state is that before the timeline
+	var later *store.StoredEvent // the event behind ev
 	err := rs.tx.TimelineBack(rs.room.member.Room, end, func(ev *store.StoredEvent) (bool, error) {
-		if ev.Num.Position() <= rs.since {
+		jumped, err := rs.jumped(ev.After, later)
+		if jumped || err != nil {
+			at = later.Num.Position()
+			return false, err
+		}
+		if later = nil; ev.Num.Position() <= rs.since {
 			return false, nil
 		}
 		looked++
@@ -41,21 +51,48 @@ func (rs *roomSync) collectTimeline() error {
 			rs.shown = append(rs.shown, ev)
 			size += len(ev.JSON())
 			first = ev.Num.Position() - 1
+			at = first
 		}
+		later = ev
 		return true, nil
 	})
 	if err != nil {
 		return err
 	}
+	if jumped, err := rs.jumped(0, later); err != nil { // it is the first of all
+		return err
+	} else if jumped {
+		at = later.Num.Position()
+	}
 	slices.Reverse(rs.shown)
 	rs.entry.Timeline.PrevBatch = streamToken{pos: first}.String()
-	if rs.before, err = rs.tx.CurrentAt(rs.room.member.Room, first); err != nil {
+	if rs.before, err = rs.tx.CurrentAt(rs.room.member.Room, at); err != nil {
 		return err
 	}
 	if rs.after, err = rs.tx.CurrentAt(rs.room.member.Room, rs.upto); err != nil {
 		return err
 	}
 	return rs.addFarewell(filter, limit)
+}
+
+// jumped says whether more of the room's state is different behind an event than the
+// event says itself, as it was before, and notes it. With use_state_after the state
+// section tells of that anyhow. later may be nil.
+func (rs *roomSync) jumped(before store.SnapshotID, later *store.StoredEvent) (jumped bool, err error) {
+	if later == nil || before == later.After || rs.req.stateAfter != "" {
+		return false, nil
+	}
+	err = rs.tx.DiffSnapshots(rs.room.member.Room, before, later.After, func(slot store.Slot, _, is store.EventNum) (bool, error) {
+		jumped = !later.HasSlot || slot != later.Slot || is != later.StateNum()
+		return !jumped, nil
+	})
+	if jumped {
+		rs.entry.Timeline.Limited = true
+		if len(rs.shown) > 0 && rs.shown[len(rs.shown)-1] == later {
+			rs.told = later.StateNum()
+		}
+	}
+	return jumped, err
 }
 
 // hide notes that an event is left out, if it is what tells of state that is wanted
@@ -76,7 +113,18 @@ func (rs *roomSync) hide(ev *store.StoredEvent) {
 // banned after he had left. He need not see anything else of the room's.
 func (rs *roomSync) addFarewell(filter *RoomEventFilter, limit int) error {
 	num := rs.room.member.Event
-	if rs.room.section != "leave" || num.Position() <= max(rs.upto, rs.req.since.pos) {
+	if rs.room.section != "leave" || num == 0 {
+		return nil
+	}
+	ev, err := rs.tx.Event(rs.room.member.Room, num)
+	if err != nil {
+		return err
+	}
+	if ev.Num.Aside() { // it came with a state, and stands nowhere in the timeline
+		if rs.room.member.Position <= rs.req.since.pos {
+			return nil
+		}
+	} else if ev.Num.Position() <= max(rs.upto, rs.req.since.pos) {
 		return nil
 	}
 	rs.farewell = num
@@ -85,11 +133,10 @@ func (rs *roomSync) addFarewell(filter *RoomEventFilter, limit int) error {
 		// the client was never told how the stay ended.
 		rs.entry.Timeline.Limited = true
 	}
-	ev, err := rs.tx.Event(rs.room.member.Room, num)
-	if err == nil && limit != 0 && filter.MatchEvent(ev.Event) {
+	if limit != 0 && filter.MatchEvent(ev.Event) {
 		rs.shown = append(rs.shown, ev)
 	}
-	return err
+	return nil
 }
 
 // wants says whether an event may and shall be shown, and whether it changed the

@@ -1,0 +1,144 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+
+	"hearth/state"
+	"hearth/state/auth"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// buildEvent makes an event of @alice that another server might send, which stands on
+// prev.
+func buildEvent(t *testing.T, s *testServer, room string, draft matrix.Draft, prev ...matrix.EventID) (ev *matrix.Event) {
+	t.Helper()
+	err := s.store.View(func(tx *store.Tx) error {
+		key, err := tx.SigningKey()
+		if err != nil {
+			return err
+		}
+		num, head, err := state.Head(tx, matrix.RoomID(room))
+		if err != nil {
+			return err
+		}
+		draft.Room, draft.OriginServerTS = matrix.RoomID(room), s.clock.Now().UnixMilli()
+		place := matrix.Placing{Prev: prev, Depth: head.Depth + 1}
+		for _, key := range auth.Needed(head.Version, draft.Type, draft.Sender, draft.StateKey, draft.Content) {
+			cited, err := state.EventAt(tx, num, head.Current, key.Type, key.StateKey)
+			if err != nil {
+				return err
+			}
+			if cited != nil {
+				place.Auth = append(place.Auth, cited.ID)
+			}
+		}
+		ev, err = draft.Build(head.Version, place, draft.Sender.Server(), key)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ev
+}
+
+// Whoever syncs across a gap in the room, behind which its state is another one, gets
+// that state: classic clients with a timeline that begins there, newer ones anyhow.
+func TestSyncAcrossGap(t *testing.T) {
+	s, alice, _, room := presenceHouse(t, Config{})
+	sync := func(query string) (timeline, state, after []string, limited bool, next string) {
+		var answer struct {
+			Next  string `json:"next_batch"`
+			Rooms struct {
+				Join map[string]struct {
+					Timeline struct {
+						Events  []clientEvent `json:"events"`
+						Limited bool          `json:"limited"`
+					} `json:"timeline"`
+					State struct {
+						Events []clientEvent `json:"events"`
+					} `json:"state"`
+					After struct {
+						Events []clientEvent `json:"events"`
+					} `json:"state_after"`
+				} `json:"join"`
+			} `json:"rooms"`
+		}
+		w := s.do("GET", "/_matrix/client/v3/sync?"+query, alice, "")
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+			t.Fatal(err)
+		}
+		r := answer.Rooms.Join[room]
+		return typesOf(r.Timeline.Events), typesOf(r.State.Events), typesOf(r.After.Events), r.Timeline.Limited, answer.Next
+	}
+	_, _, _, _, since := sync("")
+	s.do("PUT", roomPath(room, "send", "m.room.message", "1"), alice, `{"body":"1"}`)
+
+	none := ""
+	var ids []matrix.EventID
+	topic := buildEvent(t, s, room, matrix.Draft{Sender: "@alice:hearth.test", Type: "m.room.topic", StateKey: &none, Content: []byte(`{"topic":"lost"}`)}, "$older")
+	ev := buildEvent(t, s, room, matrix.Draft{Sender: "@alice:hearth.test", Type: "m.room.name", StateKey: &none, Content: []byte(`{"name":"new"}`)}, topic.ID)
+	err := s.store.View(func(tx *store.Tx) error {
+		num, head, err := state.Head(tx, matrix.RoomID(room))
+		if err != nil {
+			return err
+		}
+		return tx.WalkState(num, head.Current, store.StateAll, func(_ store.Slot, n store.EventNum) (bool, error) {
+			id, err := tx.EventID(num, n)
+			ids = append(ids, id)
+			return true, err
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts, err := s.rooms.AcceptFrom(t.Context(), []*matrix.Event{ev}, state.Source{
+		Missing: func(context.Context, state.MissingEvents, func(*matrix.Event) error) error { return nil },
+		Events: func(_ context.Context, _ matrix.RoomID, _ []matrix.EventID, take func(*matrix.Event) error) error {
+			return take(topic)
+		},
+		StateIDs: func(_ context.Context, _ matrix.RoomID, _ matrix.EventID, take func(matrix.EventID) error) error {
+			for _, id := range append(ids, topic.ID) {
+				if err := take(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	})
+	if err != nil || !slices.Equal(verdicts, []state.Verdict{state.Accepted}) {
+		t.Fatal(verdicts, err)
+	}
+	s.do("PUT", roomPath(room, "send", "m.room.message", "2"), alice, `{"body":"2"}`)
+
+	timeline, before, _, limited, _ := sync("since=" + since)
+	if got := fmt.Sprint(timeline, before, limited); got != "[m.room.name m.room.message] [m.room.topic] true" {
+		t.Errorf("classic: %s", got)
+	}
+	timeline, _, after, limited, _ := sync("use_state_after=true&since=" + since)
+	slices.Sort(after)
+	if got := fmt.Sprint(timeline, after, limited); got != "[m.room.message m.room.name m.room.message] [m.room.name m.room.topic] false" {
+		t.Errorf("with state_after: %s", got)
+	}
+	timeline, before, _, limited, _ = sync("")
+	if got := strings.Join(timeline, " "); got != "m.room.name m.room.message" || !limited || !slices.Contains(before, "m.room.topic") || slices.Contains(before, "m.room.name") {
+		t.Errorf("at first: %s, state %s, limited: %v", got, before, limited)
+	}
+}
+
+type clientEvent struct {
+	Type string `json:"type"`
+}
+
+func typesOf(events []clientEvent) (types []string) {
+	for _, ev := range events {
+		types = append(types, ev.Type)
+	}
+	return types
+}
