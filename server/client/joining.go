@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -29,19 +30,20 @@ func (s *Server) joinRoomById(w http.ResponseWriter, r *http.Request, who sessio
 	if err != nil {
 		return err
 	}
-	return s.join(w, r, who, room)
+	return s.join(w, r, who, room, nil)
 }
 
 // joinRoom answers POST /join/{roomIDOrAlias}.
 func (s *Server) joinRoom(w http.ResponseWriter, r *http.Request, who session) error {
-	room, err := s.pathRoomOrAlias(r)
+	room, servers, err := s.pathRoomServers(r)
 	if err != nil {
 		return err
 	}
-	return s.join(w, r, who, room)
+	return s.join(w, r, who, room, servers)
 }
 
-func (s *Server) join(w http.ResponseWriter, r *http.Request, who session, room matrix.RoomID) error {
+// join brings a user into a room. servers may be in it.
+func (s *Server) join(w http.ResponseWriter, r *http.Request, who session, room matrix.RoomID, servers []matrix.ServerName) error {
 	var req joinRequest
 	if err := api.ReadOptionalJSON(r, maxSmallBody, &req); err != nil {
 		return err
@@ -56,10 +58,42 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request, who session, room 
 	if signed := req.ThirdPartySigned; signed.Kind() == '{' {
 		join.ThirdPartyInvite = append(append([]byte(`{"signed":`), signed...), '}')
 	}
-	if err := s.rooms.Join(r.Context(), join); err != nil {
+	if err := s.joinAnywhere(r.Context(), join, servers); err != nil {
 		return err
 	}
 	return api.WriteJSON(w, roomAnswer{room})
+}
+
+// joinAnywhere joins a user to a room of this server or of another one.
+func (s *Server) joinAnywhere(ctx context.Context, join state.Join, servers []matrix.ServerName) error {
+	if s.config.Joiner == nil {
+		return s.rooms.Join(ctx, join)
+	}
+	servers, err := s.likelyServers(join, servers)
+	if err != nil {
+		return err
+	}
+	return remoteError(s.config.Joiner.Join(ctx, join, servers))
+}
+
+// likelyServers returns the servers that may be in a room which a user wants to enter:
+// those that were named, then those from which an invite came. If there are none, it is
+// the server that made the room, as long as its ID says so.
+func (s *Server) likelyServers(join state.Join, servers []matrix.ServerName) ([]matrix.ServerName, error) {
+	outside, err := s.config.Joiner.Outside(join.Room, join.User)
+	if err != nil {
+		return nil, err
+	}
+	servers = append(servers, outside...)
+	if len(servers) > 0 {
+		return servers, nil
+	}
+	if server, ok := join.Room.Server(); ok {
+		if server, err := matrix.ParseServerName(string(server)); err == nil {
+			servers = append(servers, server)
+		}
+	}
+	return servers, nil
 }
 
 // roomAnswer is the answer of the endpoints that bring somebody into a room.
@@ -67,35 +101,70 @@ type roomAnswer struct {
 	Room matrix.RoomID `json:"room_id"`
 }
 
-// pathRoomOrAlias reads the room of a path that may name it by an alias.
-func (s *Server) pathRoomOrAlias(r *http.Request) (matrix.RoomID, error) {
+// pathRoomServers reads the room of a path that may name it by an alias, and returns
+// the servers which may be in the room, too: those that the client names, by via and by
+// its older name, server_name, then those that the alias names.
+//
+// Spec: CS Joining rooms.
+func (s *Server) pathRoomServers(r *http.Request) (room matrix.RoomID, servers []matrix.ServerName, err error) {
+	query := r.URL.Query()
+	for _, name := range append(query["via"], query["server_name"]...) {
+		// "The servers to attempt to join the room through": what is none is none to try.
+		if server, err := matrix.ParseServerName(name); err == nil {
+			servers = append(servers, server)
+		}
+	}
 	text := r.PathValue("roomIDOrAlias")
 	if !strings.HasPrefix(text, "#") {
-		room, err := matrix.ParseRoomID(text)
-		if err != nil {
-			return "", api.InvalidParam("roomIdOrAlias", err)
+		if room, err = matrix.ParseRoomID(text); err != nil {
+			err = api.InvalidParam("roomIdOrAlias", err)
 		}
-		return room, nil
+		return room, servers, err
 	}
 	alias, err := matrix.ParseRoomAlias(text)
 	if err != nil {
-		return "", api.InvalidParam("roomIdOrAlias", err)
+		return "", nil, api.InvalidParam("roomIdOrAlias", err)
 	}
-	return s.aliasRoom(alias)
+	room, known, err := s.resolveAlias(r.Context(), alias)
+	return room, append(servers, known...), err
+}
+
+// pathRoomOrAlias is pathRoomServers without the servers.
+func (s *Server) pathRoomOrAlias(r *http.Request) (matrix.RoomID, error) {
+	room, _, err := s.pathRoomServers(r)
+	return room, err
 }
 
 // knockRoom answers POST /knock/{roomIDOrAlias}.
 func (s *Server) knockRoom(w http.ResponseWriter, r *http.Request, who session) error {
-	room, err := s.pathRoomOrAlias(r)
+	room, servers, err := s.pathRoomServers(r)
 	if err != nil {
 		return err
 	}
 	if err := s.limits.Take(api.LimitJoin, string(who.user)); err != nil {
 		return err
 	}
-	change := state.MembershipChange{Room: room, Sender: who.user, Target: who.user, Membership: matrix.Knock}
-	if err := s.changeMembership(r, change); err != nil {
+	reason, err := readReason(r)
+	if err != nil {
+		return err
+	}
+	if err := s.knockAnywhere(r.Context(), state.Join{Room: room, User: who.user, Reason: reason}, servers); err != nil {
 		return err
 	}
 	return api.WriteJSON(w, roomAnswer{room})
+}
+
+// knockAnywhere knocks on a room of this server or of another one.
+func (s *Server) knockAnywhere(ctx context.Context, knock state.Join, servers []matrix.ServerName) error {
+	if s.config.Joiner == nil {
+		_, err := s.rooms.ChangeMembership(ctx, state.MembershipChange{
+			Room: knock.Room, Sender: knock.User, Target: knock.User, Membership: matrix.Knock, Reason: knock.Reason,
+		})
+		return err
+	}
+	servers, err := s.likelyServers(knock, servers)
+	if err != nil {
+		return err
+	}
+	return remoteError(s.config.Joiner.Knock(ctx, knock, servers))
 }

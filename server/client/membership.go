@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -90,24 +91,35 @@ func (s *Server) leaveRoom(w http.ResponseWriter, r *http.Request, who session) 
 	if err := s.refuseRejection(room, who); err != nil {
 		return err
 	}
-	change := state.MembershipChange{Room: room, Sender: who.user, Target: who.user, Membership: matrix.Leave}
-	if err := s.changeMembership(r, change); err != nil {
+	reason, err := readReason(r)
+	if err != nil {
+		return err
+	}
+	if err := s.leaveAnywhere(r.Context(), room, who.user, reason); err != nil {
 		return err
 	}
 	return api.WriteEmpty(w)
 }
 
-// changeMembership makes a change whose reason may stand in the body.
-func (s *Server) changeMembership(r *http.Request, change state.MembershipChange) error {
+// leaveAnywhere takes a user out of a room of this server, or rejects an invite and
+// withdraws a knock where this server is not in the room.
+func (s *Server) leaveAnywhere(ctx context.Context, room matrix.RoomID, user matrix.UserID, reason string) error {
+	if s.config.Joiner != nil {
+		here, err := s.config.Joiner.Leave(ctx, room, user, reason)
+		if !here || err != nil {
+			return remoteError(err)
+		}
+	}
+	return s.rooms.Leave(ctx, room, user, reason)
+}
+
+// readReason reads a body that may say why something is done.
+func readReason(r *http.Request) (string, error) {
 	var body struct {
 		Reason string `json:"reason"`
 	}
-	if err := api.ReadOptionalJSON(r, maxSmallBody, &body); err != nil {
-		return err
-	}
-	change.Reason = body.Reason
-	_, err := s.rooms.ChangeMembership(r.Context(), change)
-	return err
+	err := api.ReadOptionalJSON(r, maxSmallBody, &body)
+	return body.Reason, err
 }
 
 // forgetRoom answers POST /rooms/{roomID}/forget, for a room that the user has

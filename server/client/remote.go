@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"hearth/server/api"
 	"hearth/server/remote"
+	"hearth/state"
+	"hearth/state/matrix"
 )
 
 // remoteError returns what a user is told when another server was asked and the
@@ -18,6 +21,12 @@ func remoteError(err error) error {
 	switch {
 	case errors.As(err, &answer):
 		return refusedRemotely(answer)
+	case errors.Is(err, remote.ErrNoServer):
+		return api.ErrNotFound.Because("This server does not know the room, nor a server that is in it")
+	case errors.Is(err, remote.ErrTooManyJoins):
+		return api.TryAfter(joinPause)
+	case errors.Is(err, state.ErrBadProposal), errors.Is(err, state.ErrGivenState), errors.Is(err, matrix.ErrBadSignature):
+		return api.ErrUnknown.WithStatus(http.StatusBadGateway).Because("The other server gives an answer that is none")
 	case errors.Is(err, remote.ErrBackingOff):
 		return api.ErrUnknown.WithStatus(http.StatusBadGateway).Because("The other server could not be reached lately: %v", err)
 	case errors.Is(err, remote.ErrUnreachable) && errors.Is(err, context.DeadlineExceeded):
@@ -27,6 +36,9 @@ func remoteError(err error) error {
 	}
 	return err
 }
+
+// joinPause is when a user may try again who was one too many.
+const joinPause = 30 * time.Second
 
 // passedOn are the codes of another server's refusal that are meant for the user.
 var passedOn = []*api.Error{
