@@ -14,6 +14,11 @@
 // with a cursor of its own. What must survive a crash is in the store and never in
 // a channel.
 //
+// Other servers come in at server/federation, which checks who has signed a request,
+// and are reached through server/remote, which finds them, signs, knows their keys,
+// leaves alone who does not answer, and sends each the events that it should have,
+// from a cursor of its own on the stream.
+//
 // A package imports only packages of a lower number, and a test here holds all of
 // them to it:
 //
@@ -56,6 +61,7 @@
 //   - golang.org/x/image: decoding of WebP and scaling, for thumbnails.
 //   - golang.org/x/net/html: the tokenizer of HTML, for previews of links; nothing else
 //     of it is used.
-//   - golang.org/x/sync: errgroup, to run things together; semaphore, to bound them.
+//   - golang.org/x/sync: errgroup, to run things together; semaphore, to bound them;
+//     singleflight, to ask other servers once for what several want to know.
 //   - golang.org/x/sys: the terminal's echo, for passwords that are typed.
 package server

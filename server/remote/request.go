@@ -148,7 +148,7 @@ func (q Request) fault(ctx context.Context, dest matrix.ServerName, err error) e
 	var answered *Error
 	path, _, _ := strings.Cut(q.Path, "?")
 	switch {
-	case errors.As(err, &answered):
+	case errors.As(err, &answered), errors.Is(err, errOurs):
 		return fmt.Errorf("%s %s: %w", q.Method, path, err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s %s at %s: %w", q.Method, path, dest, ctx.Err())
@@ -157,6 +157,9 @@ func (q Request) fault(ctx context.Context, dest matrix.ServerName, err error) e
 	}
 	return fmt.Errorf("%s %s at %s: %w: %w", q.Method, path, dest, ErrUnreachable, err)
 }
+
+// errOurs is wrapped where the request itself is at fault.
+var errOurs = errors.New("the request cannot be made")
 
 // errSelf is why requests to our own name fail.
 var errSelf = fmt.Errorf("that is this server itself: %w", ErrUnreachable)
@@ -170,12 +173,16 @@ func (n *Network) send(ctx context.Context, dest matrix.ServerName, q Request) (
 	if !q.Insist && !n.RetryAt(dest).IsZero() {
 		return nil, ErrBackingOff
 	}
+	body, err := encodeBody(q.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errOurs, err)
+	}
 	release, err := n.takeSlot(ctx, q.Insist)
 	if err != nil {
 		return nil, fmt.Errorf("too many requests are under way: %w", err)
 	}
 	began := n.now()
-	res, err := n.exchange(ctx, dest, q)
+	res, err := n.exchange(ctx, dest, q, body)
 	if err == nil {
 		res.Body = &released{res.Body, release}
 	} else {
@@ -221,8 +228,8 @@ func (b *released) Close() error {
 }
 
 // exchange signs a request, sends it and reads an answer that is an error.
-func (n *Network) exchange(ctx context.Context, dest matrix.ServerName, q Request) (*http.Response, error) {
-	req, err := n.newRequest(ctx, dest, q)
+func (n *Network) exchange(ctx context.Context, dest matrix.ServerName, q Request, body jsontext.Value) (*http.Response, error) {
+	req, err := n.newRequest(ctx, dest, q, body)
 	if err != nil {
 		return nil, err
 	}
@@ -239,18 +246,14 @@ func (n *Network) exchange(ctx context.Context, dest matrix.ServerName, q Reques
 
 // newRequest makes the signed request. Its URL has the server's name in a form that
 // the transport keeps its connections by; see dialServer.
-func (n *Network) newRequest(ctx context.Context, dest matrix.ServerName, q Request) (*http.Request, error) {
+func (n *Network) newRequest(ctx context.Context, dest matrix.ServerName, q Request, body jsontext.Value) (*http.Request, error) {
 	where, err := n.find(ctx, dest)
-	if err != nil {
-		return nil, err
-	}
-	body, err := encodeBody(q.Body)
 	if err != nil {
 		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, q.Method, "https://host/", nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errOurs, err)
 	}
 	if body != nil {
 		req.ContentLength = int64(len(body))
@@ -320,6 +323,7 @@ func (n *Network) judge(ctx context.Context, dest matrix.ServerName, q Request, 
 		if n.recovered(dest) {
 			n.tell(dest)
 		}
+	case errors.Is(err, errOurs):
 	case ctx.Err() != nil && context.Cause(ctx) != errSlow: // the caller has given up: nothing is known
 	case !answered && err != nil:
 		n.missed(dest)

@@ -126,6 +126,10 @@ func TestAnswers(t *testing.T) {
 	if b := n.Backoff(far); b.Failures != 0 {
 		t.Errorf("a server that answers is backing off: %+v", b)
 	}
+	err := n.Do(t.Context(), far, Request{Method: "PUT", Path: "/good", Body: jsontext.Value(`{"a":1,"a":2}`)}, nil)
+	if err == nil || errors.Is(err, ErrUnreachable) || n.Backoff(far).Failures != 0 {
+		t.Errorf("a bad body of ours: %v, %+v", err, n.Backoff(far))
+	}
 	if err := n.Do(t.Context(), ourName, Request{Method: "GET", Path: "/good"}, nil); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("asked ourselves: %v", err)
 	}
