@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"hearth/server/api"
 	"hearth/state"
@@ -35,11 +36,14 @@ func (s *Server) pathOwnAlias(r *http.Request) (matrix.RoomAlias, error) {
 }
 
 // getRoomIdByAlias answers GET /directory/room/{roomAlias}: the room that an alias
-// leads to.
+// leads to. Strangers may ask, too.
 //
 // Spec: CS Room aliases.
-func (s *Server) getRoomIdByAlias(w http.ResponseWriter, r *http.Request, _ session) error {
+func (s *Server) getRoomIdByAlias(w http.ResponseWriter, r *http.Request, who session) error {
 	alias, err := pathAlias(r)
+	if err == nil {
+		err = s.limitAsking(r, who, alias.Server())
+	}
 	if err != nil {
 		return err
 	}
@@ -54,22 +58,30 @@ func (s *Server) getRoomIdByAlias(w http.ResponseWriter, r *http.Request, _ sess
 }
 
 // resolveAlias returns the room that an alias leads to, and servers that are in the
-// room, the likeliest to help with a join first. The error is M_NOT_FOUND where the
-// alias leads nowhere.
+// room, the likeliest to help with a join first. Where it is another server's, that is
+// asked. The error is M_NOT_FOUND where the alias leads nowhere, and 502 or 504 where
+// the other server does not say.
 func (s *Server) resolveAlias(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, []matrix.ServerName, error) {
-	room, err := s.aliasRoom(alias)
-	if err != nil {
-		return "", nil, err
+	if alias.Server() == s.store.Server() {
+		return s.rooms.AliasTarget(alias)
 	}
-	return room, []matrix.ServerName{s.store.Server()}, nil
+	if s.config.Network == nil {
+		return "", nil, api.ErrNotFound.Because("%s cannot be asked where %s leads: this server does not federate", alias.Server(), alias)
+	}
+	room, servers, err := s.config.Network.Alias(ctx, alias)
+	return room, slices.Clone(servers), remoteError(err)
 }
 
-// aliasRoom returns the room that an alias leads to, or M_NOT_FOUND.
-func (s *Server) aliasRoom(alias matrix.RoomAlias) (matrix.RoomID, error) {
-	if alias.Server() != s.store.Server() {
-		return "", api.ErrNotFound.Because("%s cannot be asked where %s leads: this server does not federate", alias.Server(), alias)
+// limitAsking counts a request for which a server may have to be asked, unless that is
+// this one.
+func (s *Server) limitAsking(r *http.Request, who session, server matrix.ServerName) error {
+	switch {
+	case server == s.store.Server():
+		return nil
+	case who.known():
+		return s.limits.Take(api.LimitElsewhere, string(who.user))
 	}
-	return s.rooms.AliasRoom(alias)
+	return s.limits.TakeIP(api.LimitElsewhere, api.ClientIP(r))
 }
 
 // setRoomAlias answers PUT /directory/room/{roomAlias}: a member of a room gives it

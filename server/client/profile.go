@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/server/api"
+	"hearth/server/remote"
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -30,18 +31,12 @@ const (
 )
 
 // getUserProfile answers GET /profile/{userID}.
-func (s *Server) getUserProfile(w http.ResponseWriter, r *http.Request, _ session) error {
-	user, err := matrix.ParseUserID(r.PathValue("userID"))
+func (s *Server) getUserProfile(w http.ResponseWriter, r *http.Request, who session) error {
+	user, err := s.pathProfile(r, who)
 	if err != nil {
-		return api.InvalidParam("userID", err)
+		return err
 	}
-	profile := make(map[string]jsontext.Value)
-	err = s.viewProfile(user, func(tx *store.Tx, num store.UserNum) error {
-		return tx.Profile(num, func(name string, value jsontext.Value) (bool, error) {
-			profile[name] = bytes.Clone(value)
-			return true, nil
-		})
-	})
+	profile, err := s.profileOf(r.Context(), user)
 	if err != nil {
 		return err
 	}
@@ -49,24 +44,59 @@ func (s *Server) getUserProfile(w http.ResponseWriter, r *http.Request, _ sessio
 }
 
 // getProfileField answers GET /profile/{userID}/{keyName}.
-func (s *Server) getProfileField(w http.ResponseWriter, r *http.Request, _ session) error {
-	user, err := matrix.ParseUserID(r.PathValue("userID"))
+func (s *Server) getProfileField(w http.ResponseWriter, r *http.Request, who session) error {
+	user, err := s.pathProfile(r, who)
 	if err != nil {
-		return api.InvalidParam("userID", err)
+		return err
+	}
+	profile, err := s.profileOf(r.Context(), user)
+	if err != nil {
+		return err
 	}
 	name := r.PathValue("keyName")
-	var value jsontext.Value
-	err = s.viewProfile(user, func(tx *store.Tx, num store.UserNum) (err error) {
-		value, err = tx.ProfileField(num, name)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
+	value, found := profile[name]
+	if !found {
 		return api.ErrNotFound.Because("The profile has no such field")
 	}
+	return api.WriteJSON(w, remote.Profile{name: value})
+}
+
+// pathProfile reads the user whose profile is asked for.
+func (s *Server) pathProfile(r *http.Request, who session) (matrix.UserID, error) {
+	user, err := matrix.ParseUserID(r.PathValue("userID"))
 	if err != nil {
-		return err
+		return "", api.InvalidParam("userID", err)
 	}
-	return api.WriteJSON(w, map[string]jsontext.Value{name: value})
+	return user, s.limitAsking(r, who, user.Server())
+}
+
+// profileOf returns a user's profile, which must not be changed. Where he is of
+// another server, that is asked. The error is M_NOT_FOUND where there is no such user,
+// M_FORBIDDEN where his server does not tell, and 502 or 504 where it is at fault.
+//
+// Spec: CS Profiles.
+func (s *Server) profileOf(ctx context.Context, user matrix.UserID) (remote.Profile, error) {
+	if user.Server() == s.store.Server() {
+		return s.OwnProfile(user)
+	}
+	if s.config.Network == nil {
+		return nil, api.ErrNotFound.Because("%s cannot be asked for profiles: this server does not federate", user.Server())
+	}
+	profile, err := s.config.Network.Profile(ctx, user)
+	return profile, remoteError(err)
+}
+
+// OwnProfile returns the profile of a user of this server; M_NOT_FOUND where there is
+// none.
+func (s *Server) OwnProfile(user matrix.UserID) (remote.Profile, error) {
+	profile := make(remote.Profile)
+	err := s.viewProfile(user, func(tx *store.Tx, num store.UserNum) error {
+		return tx.Profile(num, func(name string, value jsontext.Value) (bool, error) {
+			profile[name] = bytes.Clone(value)
+			return true, nil
+		})
+	})
+	return profile, err
 }
 
 // viewProfile calls fn for a user of this server; M_NOT_FOUND where there is none.

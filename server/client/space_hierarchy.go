@@ -18,7 +18,8 @@ const (
 )
 
 // getSpaceHierarchy answers GET /rooms/{roomID}/hierarchy: a page of the rooms in a
-// space and in the spaces within it.
+// space and in the spaces within it. Rooms that this server is not in are those that
+// other servers tell of.
 //
 // Spec: CS Discovering rooms within spaces.
 func (s *Server) getSpaceHierarchy(w http.ResponseWriter, r *http.Request, who session) error {
@@ -28,6 +29,12 @@ func (s *Server) getSpaceHierarchy(w http.ResponseWriter, r *http.Request, who s
 	}
 	if err := s.limits.Take(api.LimitSearch, string(who.user)); err != nil {
 		return err
+	}
+	if s.config.Network != nil {
+		query.Ask = s.config.Network.Space
+		if query.Via, err = s.serversOf(query.Root, who, nil); err != nil {
+			return err
+		}
 	}
 	page, err := s.rooms.Hierarchy(r.Context(), query)
 	if err != nil {
