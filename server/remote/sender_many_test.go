@@ -3,6 +3,9 @@ package remote
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,4 +138,94 @@ func newBenchHomestead(b *testing.B) *homestead {
 	h.open()
 	b.Cleanup(func() { h.must(h.store.Close()) })
 	return h
+}
+
+// meteredDial counts the connections that are open at a time.
+type meteredDial struct {
+	*internet
+	mu         sync.Mutex // guards the fields below
+	open, most int
+}
+
+func (m *meteredDial) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	m.count(1)
+	conn, err := m.internet.dial(ctx, network, addr)
+	if err != nil {
+		m.count(-1)
+		return nil, err
+	}
+	return &meteredConn{Conn: conn, close: sync.OnceFunc(func() { m.count(-1) })}, nil
+}
+
+func (m *meteredDial) count(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open += n
+	m.most = max(m.most, m.open)
+}
+
+type meteredConn struct {
+	net.Conn
+	close func()
+}
+
+func (c *meteredConn) Close() error {
+	c.close()
+	return c.Conn.Close()
+}
+
+// Over real connections, of which a third is never answered, no more are open than
+// the network may have beside those that idle.
+func TestSendOverConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const servers, conns = 60, 16
+		h, m := newHomestead(t, "here.test"), &meteredDial{internet: newInternet(t)}
+		var mu sync.Mutex
+		got := make(map[int]int)
+		var users []matrix.UserID
+		for i := range servers {
+			host := fmt.Sprintf("10.1.0.%d", i)
+			users = append(users, matrix.UserID("@u:"+host+":8448"))
+			if i%3 == 0 {
+				m.holes[host+":8448"] = true
+				continue
+			}
+			m.serve(host+":8448", host, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				got[i]++
+				fmt.Fprint(w, `{"pdus":{}}`)
+			}))
+		}
+		n := NewNetwork(NetworkConfig{
+			Store: h.store, Key: h.rooms.Key, Dial: m.dial, Resolver: m.internet, Roots: m.roots, MaxConns: conns,
+		})
+		s := NewSender(n, SenderConfig{Workers: conns / 2})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		go func() { done <- n.Run(ctx) }()
+		go func() { done <- s.Run(ctx) }()
+		room := h.create("12", 0)
+		h.visitors(room, users...)
+		settle(time.Second)
+		for range 2 {
+			h.post(room, "hello")
+			settle(3 * time.Minute)
+		}
+		cancel()
+		for range 2 {
+			<-done
+		}
+		settle(time.Minute) // until dials that nobody waits for have ended
+		mu.Lock()
+		defer mu.Unlock()
+		for i := range servers {
+			if want := min(i%3, 1) * 2; got[i] != want {
+				t.Errorf("server %d got %d transactions, want %d", i, got[i], want)
+			}
+		}
+		if m.most > conns+max(idleConns, conns/4) {
+			t.Errorf("%d connections at a time", m.most)
+		}
+	})
 }
