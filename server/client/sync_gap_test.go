@@ -142,3 +142,70 @@ func typesOf(events []clientEvent) (types []string) {
 	}
 	return types
 }
+
+// Who was banned after he had left is told so once, also where the ban had come before
+// as an event that another one cites.
+func TestFarewellThatWasCitedFirst(t *testing.T) {
+	s, _, bob, room := presenceHouse(t, Config{})
+	if w := s.do("POST", roomPath(room, "leave"), bob, `{}`); w.Code != 200 {
+		t.Fatal(w.Body)
+	}
+	var prev matrix.EventID
+	err := s.store.View(func(tx *store.Tx) error {
+		num, head, err := state.Head(tx, matrix.RoomID(room))
+		if err != nil {
+			return err
+		}
+		prev, err = tx.EventID(num, head.Latest)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := "@bob:hearth.test"
+	ban := buildEvent(t, s, room, matrix.Draft{Sender: "@alice:hearth.test", Type: "m.room.member", StateKey: &key, Content: []byte(`{"membership":"ban"}`)}, prev)
+	citing, err := matrix.Draft{
+		Room: ban.Room, Sender: "@alice:hearth.test", Type: "m.x", Content: []byte(`{}`), OriginServerTS: 1,
+	}.Build(ban.Version, matrix.Placing{Prev: []matrix.EventID{prev}, Auth: []matrix.EventID{ban.ID}, Depth: ban.Depth}, testServerName, s.rooms.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.rooms.AcceptFrom(t.Context(), []*matrix.Event{citing}, state.Source{
+		Events: func(_ context.Context, _ matrix.RoomID, _ []matrix.EventID, take func(*matrix.Event) error) error {
+			return take(ban)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	farewell := func(since string) (told string, next string) {
+		var answer struct {
+			Next  string `json:"next_batch"`
+			Rooms struct {
+				Leave map[string]struct {
+					Timeline struct {
+						Events []struct {
+							ID matrix.EventID `json:"event_id"`
+						} `json:"events"`
+					} `json:"timeline"`
+				} `json:"leave"`
+			} `json:"rooms"`
+		}
+		w := s.do("GET", "/_matrix/client/v3/sync?since="+since, bob, "")
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(answer.Rooms.Leave[room].Timeline.Events), answer.Next
+	}
+	_, since := farewell("")
+	if verdict, err := s.rooms.Accept(t.Context(), ban); verdict != state.Accepted || err != nil {
+		t.Fatal(verdict, err)
+	}
+	told, next := farewell(since)
+	if want := fmt.Sprintf("[{%s}]", ban.ID); told != want {
+		t.Errorf("told %s, want %s", told, want)
+	}
+	if told, _ = farewell(next); told != "[]" {
+		t.Errorf("then told %s", told)
+	}
+}
