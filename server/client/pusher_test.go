@@ -146,7 +146,7 @@ func (h *pushHouse) push(t *testing.T) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = g.Run(ctx, push.Sources{Notices: h.Notices, Unread: h.UnreadCount})
+		_ = g.Run(ctx, push.Sources{Notices: h.Notices, Invite: h.InviteNotice, Unread: h.UnreadCount})
 	}()
 	stop = func() { cancel(); <-done }
 	t.Cleanup(stop)

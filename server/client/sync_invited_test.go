@@ -14,10 +14,44 @@ import (
 	"hearth/store"
 )
 
-// An invite to a room of another server is told to the client and a push gateway,
-// unless its sender is ignored, and so is its end to the client.
+// memberElsewhere is the member event of a local user in a room of another server, by
+// @far:far.example.
+func (s *testServer) memberElsewhere(t *testing.T, user matrix.UserID, to matrix.Membership) *matrix.Event {
+	t.Helper()
+	v, _ := matrix.VersionByID("11")
+	key := string(user)
+	ev, err := matrix.Draft{
+		Room: "!room:far.example", Sender: "@far:far.example", Type: "m.room.member", StateKey: &key,
+		Content: []byte(`{"membership":"` + string(to) + `"}`), OriginServerTS: s.clock.Now().UnixMilli(),
+	}.Build(v, matrix.Placing{Depth: 7}, "far.example", matrix.SigningKey{ID: "ed25519:1", Private: ed25519.NewKeyFromSeed(make([]byte, 32))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ev
+}
+
+// A push gateway learns of such an invite, and what the stripped state tells.
+func TestPushInviteFromElsewhere(t *testing.T) {
+	h := newPushHouse(t, "")
+	h.push(t)
+	invite := h.memberElsewhere(t, "@bob:hearth.test", matrix.Invite)
+	stripped := jsontext.Value(`[{"content":{"name":"Far away"},"sender":"@far:far.example","state_key":"","type":"m.room.name"},
+		{"content":{"displayname":"Far","membership":"join"},"sender":"@far:far.example","state_key":"@far:far.example","type":"m.room.member"},` +
+		string(state.StrippedForm(invite)) + `]`)
+	if err := h.rooms.ReceiveInvite(t.Context(), invite, stripped); err != nil {
+		t.Fatal(err)
+	}
+	n := h.gateway.next(t).Notification
+	if n.EventID != string(invite.ID) || n.RoomID != "!room:far.example" || n.Type != "m.room.member" || !n.Target ||
+		n.RoomName != "Far away" || n.SenderName != "Far" || string(n.Devices[0].Tweaks["sound"]) != `"default"` {
+		t.Errorf("%+v", n)
+	}
+}
+
+// An invite to a room of another server is told to the client, unless its
+// sender is ignored, and so is its end.
 func TestInviteFromElsewhere(t *testing.T) {
-	const far, bob, room = matrix.UserID("@far:far.example"), matrix.UserID("@bob:hearth.test"), matrix.RoomID("!room:far.example")
+	const bob, room = matrix.UserID("@bob:hearth.test"), matrix.RoomID("!room:far.example")
 	ctx := context.Background()
 	s := newTestServer(t, Config{})
 	token := s.account(t, "bob", "secret")
@@ -27,17 +61,7 @@ func TestInviteFromElsewhere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v, _ := matrix.VersionByID("11")
-	key := string(bob)
-	member := func(to matrix.Membership) *matrix.Event {
-		t.Helper()
-		ev, err := matrix.Draft{
-			Room: room, Sender: far, Type: "m.room.member", StateKey: &key,
-			Content: []byte(`{"membership":"` + string(to) + `"}`), OriginServerTS: s.clock.Now().UnixMilli(),
-		}.Build(v, matrix.Placing{Depth: 7}, "far.example", matrix.SigningKey{ID: "ed25519:1", Private: ed25519.NewKeyFromSeed(make([]byte, 32))})
-		must(err)
-		return ev
-	}
+	member := func(to matrix.Membership) *matrix.Event { return s.memberElsewhere(t, bob, to) }
 	sync := func(since string) string {
 		t.Helper()
 		w := s.do("GET", `/_matrix/client/v3/sync?filter={"room":{"include_leave":true}}&since=`+since, token, "")
