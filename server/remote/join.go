@@ -35,6 +35,7 @@ type Joiner struct {
 	source func(v *matrix.Version, servers ...matrix.ServerName) state.Source
 	budget func(ctx context.Context, bytes int64) (release func(), err error)
 	joined func(matrix.RoomID)
+	step   int // events that are brought here at a time
 
 	queue chan *joinWork
 	mu    sync.Mutex // guards under
@@ -94,7 +95,7 @@ func newJoiner(c JoinerConfig) *Joiner {
 	}
 	return &Joiner{
 		store: c.Store, rooms: c.Rooms, own: c.Store.Server(), log: c.Log, dir: c.Dir,
-		budget: c.Budget, joined: c.Joined,
+		budget: c.Budget, joined: c.Joined, step: importStep,
 		queue: make(chan *joinWork, joinsWaiting), under: make(map[matrix.RoomID]*joinWork),
 	}
 }

@@ -28,12 +28,12 @@ func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix
 	im := j.rooms.Import(join, room)
 	order := index.order()
 	began, told, left := time.Now(), time.Now(), index.dropped+index.came-len(order)
-	for done := 0; done < len(order); done += importStep {
+	for done := 0; done < len(order); done += j.step {
 		if time.Since(told) > progressEvery {
 			told = time.Now()
 			log.Info("joining a room", "events", done, "of", len(order), "took", time.Since(began).Round(time.Second))
 		}
-		refused, err := j.bringSome(ctx, im, from, index, order[done:min(done+importStep, len(order))])
+		refused, err := j.bringSome(ctx, im, from, index, order[done:min(done+j.step, len(order))])
 		if err != nil {
 			return err
 		}

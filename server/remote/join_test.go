@@ -566,6 +566,82 @@ func TestJoinHostileAnswers(t *testing.T) {
 	}
 }
 
+// A state with two events in one place is none; events of other rooms are left out;
+// a room has begun once.
+func TestJoinContradictions(t *testing.T) {
+	v, _ := matrix.VersionByID("10")
+	for _, tt := range []struct {
+		name  string
+		event func(first, other jsontext.Value, room matrix.RoomID) jsontext.Value
+		joins bool
+	}{
+		{"two names", func(first, _ jsontext.Value, _ matrix.RoomID) jsontext.Value { return first }, false},
+		{"another room's name", func(_, other jsontext.Value, _ matrix.RoomID) jsontext.Value { return other }, true},
+		{"two beginnings", func(_, _ jsontext.Value, room matrix.RoomID) jsontext.Value {
+			ev, err := matrix.Draft{
+				Room: room, Sender: "@alice:there.test", Type: "m.room.create", StateKey: new(string),
+				Content: jsontext.Value(`{"creator":"@alice:there.test","room_version":"10"}`),
+			}.Build(v, matrix.Placing{Depth: 1}, there, keyOfServer(there))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ev.JSON()
+		}, false},
+	} {
+		w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
+		room, another := w[there].create("10", 3), w[there].create("10", 0)
+		first, other := w[there].event(room, "m.room.name"), w[there].event(another, "m.room.name")
+		w[there].send(room, "m.room.name", new(string), `{"name":"new"}`)
+		w[there].change = func(a *residentAnswer) { a.State = append(a.State, tt.event(first, other, room)) }
+		j, _ := w.joiner(w[here])
+		err := j.Join(t.Context(), state.Join{Room: room, User: erin}, []matrix.ServerName{there})
+		if (err == nil) != tt.joins {
+			t.Errorf("%s: joined: %v", tt.name, err)
+		}
+		nothingLeft(t, w[here], room, tt.joins)
+	}
+}
+
+// event returns a piece of the current state of a room.
+func (h *homestead) event(room matrix.RoomID, typ string) (text jsontext.Value) {
+	h.Helper()
+	h.must(h.store.View(func(tx *store.Tx) error {
+		ev, err := state.Current(tx, room, typ, "")
+		if err == nil {
+			text = ev.JSON()
+		}
+		return err
+	}))
+	return text
+}
+
+// What cites itself by whatever way is left out, and what cites nothing comes first.
+func TestJoinOrder(t *testing.T) {
+	v, _ := matrix.VersionByID("1")
+	x := newJoinIndex(v, "!r:x")
+	for i, cites := range []string{"b", "c d", "b", "", "d b", "d", "f d", "g"} { // of a, b, ...
+		ev := &matrix.Event{ID: matrix.EventID("$" + string(rune('a'+i))), Version: v, Room: "!r:x", Type: "x"}
+		for _, id := range strings.Fields(cites) {
+			ev.AuthEvents = append(ev.AuthEvents, matrix.EventID("$"+id))
+		}
+		if err := x.add(ev, false, spoolPlace(100-i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := make(map[uint32]string)
+	for i := range 8 {
+		n, _ := x.number(matrix.EventID("$" + string(rune('a'+i))))
+		names[n] = string(rune('a' + i))
+	}
+	var got strings.Builder
+	for _, n := range x.order() {
+		got.WriteString(names[n])
+	}
+	if got.String() != "dfgh" {
+		t.Errorf("%s", got.String())
+	}
+}
+
 // without leaves out the events of a type.
 func without(list []jsontext.Value, typ string) []jsontext.Value {
 	return slices.DeleteFunc(slices.Clone(list), func(ev jsontext.Value) bool { return bytes.Contains(ev, []byte(`"type":"`+typ+`"`)) })
@@ -638,11 +714,14 @@ func TestJoinIsResumed(t *testing.T) {
 		}},
 		{"first keys", func(stop func()) func(*homestead, *Joiner) { return cutVerify(stop, 1) }},
 		{"second keys", func(stop func()) func(*homestead, *Joiner) { return cutVerify(stop, 2) }},
+		{"fifth keys", func(stop func()) func(*homestead, *Joiner) { return cutVerify(stop, 5) }},
+		{"last keys", func(stop func()) func(*homestead, *Joiner) { return cutVerify(stop, 11) }},
 	} {
 		t.Run(cut.name, func(t *testing.T) {
 			w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
-			room := w[there].create("11", 1000)
+			room := w[there].create("11", 100)
 			j, stop := w.joiner(w[here])
+			j.step = 10
 			cut.at(func() { go stop(); time.Sleep(50 * time.Millisecond) })(w[there], j)
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			_ = j.Join(ctx, state.Join{Room: room, User: erin}, []matrix.ServerName{there})
