@@ -116,6 +116,29 @@ func TestBackfill(t *testing.T) {
 	}
 }
 
+// Whatever depths servers write, an event comes behind what it stands on.
+func TestBackfillOfLyingDepths(t *testing.T) {
+	from, to := &peer{house: newHouse(t), lies: make(map[matrix.EventID]*matrix.Event)}, newHouse(t)
+	room := from.create(Creation{Creator: alice, Preset: PresetPublic, Version: "11"})
+	events := from.all(room)
+	shared := len(events)
+	for i, depth := range []int64{1 << 50, 3, 1 << 40, 0, 1, 1<<53 - 1, 1<<53 - 1, 1<<53 - 1, 9} {
+		ev := from.build(room, events[len(events)-1:], depth, matrix.Draft{Sender: alice, Type: "m.room.message", Content: fmt.Appendf(nil, `{"body":"%d"}`, i)})
+		if verdict := from.accept(ev); verdict != Accepted {
+			t.Fatalf("verdict %d", verdict)
+		}
+		events = append(events, ev)
+	}
+	_, err := to.rooms.AcceptAll(context.Background(), events[:shared])
+	to.must(err)
+	to.acceptFrom(from, last(events))
+	to.fill(from, room, 3)
+	to.wantPast(from, room, events)
+	if past := to.past(room); len(past) != len(events) {
+		t.Errorf("%d events, want %d", len(past), len(events))
+	}
+}
+
 // What a row of members and messages changed is told by the row.
 func TestBackfillAsksForNoState(t *testing.T) {
 	from, to := &peer{house: newHouse(t), lies: make(map[matrix.EventID]*matrix.Event)}, newHouse(t)

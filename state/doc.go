@@ -30,6 +30,12 @@
 //     place in the timeline until they come again with what they stand on.
 //   - given_state.go: last for the state before the event, as the other server has it,
 //     which becomes a snapshot by what differs from ours.
+//   - backfill.go, told_state.go: what came before our first event, or lies in a gap,
+//     becomes part of the room's past ([Rooms.Backfill]), which store keeps in order.
+//
+// The other way, server_view.go says what another server may see of a room, ancestry.go
+// and timestamp.go find what it asks for, and an [EventReader] reads states and auth
+// chains that no answer may hold in memory.
 //
 // Snapshots that forks leave behind are collected by [Rooms.Run] (collection.go).
 //

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"hearth/server/remote"
 	"hearth/state"
 	"hearth/state/matrix"
 	"hearth/store"
@@ -27,7 +28,12 @@ type archive struct {
 
 func newArchive(t *testing.T, visibility string) *archive {
 	t.Helper()
-	a := &archive{lobby: newLobby(t)}
+	return archiveAt(newLobby(t), visibility)
+}
+
+func archiveAt(l *lobby, visibility string) *archive {
+	l.Helper()
+	a, t := &archive{lobby: l}, l.T
 	a.room = a.create(state.Creation{Version: "11", Preset: state.PresetPublic, Initial: []state.InitialEvent{
 		{Type: "m.room.history_visibility", Content: fmt.Appendf(nil, `{"history_visibility":%q}`, visibility)},
 	}})
@@ -241,20 +247,34 @@ func TestHistoryIsForTheRoomAlone(t *testing.T) {
 // Whatever is asked for, nothing breaks.
 func FuzzHistory(f *testing.F) {
 	f.Add(uint8(0), "limit=5&v=$a&v=b", "$a", "")
-	f.Add(uint8(1), "", "", `{"earliest_events":["$a"],"latest_events":["$b"],"limit":3,"min_depth":-1}`)
-	f.Add(uint8(3), "event_id=$a", "$a", "")
-	f.Add(uint8(6), "ts=-9223372036854775808&dir=b", "", "")
-	var a *archive
-	f.Fuzz(func(t *testing.T, which uint8, query, id, body string) {
-		if a == nil || a.T == nil {
-			a = newArchive(t, "joined")
-			t.Cleanup(func() { a = nil })
+	f.Add(uint8(2), "", "", `{"earliest_events":["$a"],"latest_events":["$b"],"limit":3,"min_depth":-1}`)
+	f.Add(uint8(6), "event_id=$a", "$a", "")
+	f.Add(uint8(12), "ts=-9223372036854775808&dir=b", "", "")
+	dir := f.TempDir()
+	var a *archive // it stays, as to make one takes longer than a thousand requests
+	f.Cleanup(func() {
+		if a != nil {
+			if err := a.store.Close(); err != nil {
+				f.Error(err)
+			}
 		}
+	})
+	f.Fuzz(func(t *testing.T, which uint8, query, id, body string) {
+		if a == nil {
+			l := &lobby{house: openHouse(t, here, dir)}
+			l.server = New(Config{Store: l.store, Rooms: l.rooms, Network: remote.NewNetwork(remote.NetworkConfig{Store: l.store})})
+			a = archiveAt(l, "joined")
+		}
+		a.T = t
 		if _, err := url.ParseRequestURI("/?" + query); err != nil || strings.ContainsAny(query, " \r\n#") {
 			t.Skip()
 		}
-		h := historyHandlers[int(which)%len(historyHandlers)]
-		if code, text := a.ask(h, peer, []string{string(a.room), id}, query, body); code >= 500 {
+		room := []string{string(a.room), id}[which%2]
+		if id == "" {
+			id = string(a.newest())
+		}
+		h := historyHandlers[int(which/2)%len(historyHandlers)]
+		if code, text := a.ask(h, peer, []string{room, id}, query, body); code >= 500 {
 			t.Errorf("%d %s", code, text)
 		}
 	})
