@@ -129,12 +129,6 @@ func (s *Server) pathRoomServers(r *http.Request) (room matrix.RoomID, servers [
 	return room, append(servers, known...), err
 }
 
-// pathRoomOrAlias is pathRoomServers without the servers.
-func (s *Server) pathRoomOrAlias(r *http.Request) (matrix.RoomID, error) {
-	room, _, err := s.pathRoomServers(r)
-	return room, err
-}
-
 // knockRoom answers POST /knock/{roomIDOrAlias}.
 func (s *Server) knockRoom(w http.ResponseWriter, r *http.Request, who session) error {
 	room, servers, err := s.pathRoomServers(r)
