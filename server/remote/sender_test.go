@@ -122,6 +122,13 @@ func (o *postOffice) read(q Request) posted {
 	return p
 }
 
+// tries returns how often a server was sent something.
+func (o *postOffice) tries(dest matrix.ServerName) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.tried[dest]
+}
+
 // events returns the events that a server has got, in order.
 func (o *postOffice) events(dest matrix.ServerName) (events []matrix.EventID) {
 	o.mu.Lock()
