@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -57,11 +58,14 @@ func joinedSince(tx *store.Tx, room store.RoomNum, user matrix.UserID) (store.Po
 	if _, known := tx.Slot(room, "m.room.member", string(user)); !known {
 		return 0, false, nil
 	}
-	now, err := tx.CurrentAt(room, tx.Position())
+	head, err := tx.Head(room)
+	if errors.Is(err, store.ErrNotFound) { // it is being purged
+		return 0, false, nil
+	}
 	if err != nil {
 		return 0, false, err
 	}
-	ev, err := state.EventAt(tx, room, now, "m.room.member", string(user))
+	ev, err := state.EventAt(tx, room, head.Current, "m.room.member", string(user))
 	if ev == nil || err != nil {
 		return 0, false, err
 	}
