@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -90,7 +91,7 @@ func putMembers(t testing.TB, s *testServer, room string, server matrix.ServerNa
 				}
 				head.Current, head.Extremities, head.Latest, head.Depth = stored.After, []store.EventNum{at}, at, ev.Depth
 				head.Joined++
-				if err := tx.PutEvent(num, at, stored); err != nil {
+				if err := errors.Join(tx.PutEvent(num, at, stored), tx.CountRoomServer(num, server, 1)); err != nil {
 					return err
 				}
 				prev = ev.ID
