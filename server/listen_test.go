@@ -106,7 +106,7 @@ func withRoutes(t *testing.T, config Config, routes ...api.Route) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.router, err = api.NewRouter(s.log, routes...); err != nil {
+	if s.handler, err = api.NewRouter(s.log, routes...); err != nil {
 		t.Fatal(err)
 	}
 	return run(t, s)
