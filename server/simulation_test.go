@@ -1,0 +1,401 @@
+package server
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+var (
+	simSeed  = flag.Uint64("sim.seed", 0, "simulate this seed alone")
+	simSeeds = flag.Int("sim.seeds", 4, "how many seeds to simulate")
+	simLog   = flag.Bool("sim.log", false, "show what the servers log")
+)
+
+// Three to eight servers live through cut links, delays, skewed clocks, lost and
+// repeated transactions and crashes. When all is well again, they have the same
+// state in every room that they share, and nothing that was acknowledged is lost.
+func TestSimulation(t *testing.T) {
+	if *simSeed != 0 {
+		simulate(t, *simSeed)
+		return
+	}
+	for seed := range uint64(*simSeeds) {
+		t.Run(fmt.Sprint(seed+1), func(t *testing.T) { simulate(t, seed+1) })
+	}
+}
+
+func simulate(t *testing.T, seed uint64) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFabric(t, seed)
+		w := newWorld(t, seed, f)
+		for n := range 3 + w.rand.IntN(6) {
+			s := newSimulated(t, f, n, time.Duration(w.rand.IntN(120)-60)*time.Second)
+			if *simLog {
+				s.log = prefixed{t}
+			}
+			w.settle(s)
+		}
+		w.live()
+		time.Sleep(10 * time.Minute) // what was under way as the servers ended
+	})
+}
+
+// A world is one simulation.
+type world struct {
+	t       *testing.T
+	seed    uint64
+	rand    *rand.Rand
+	net     links
+	homes   []*home
+	pace    time.Duration // of life
+	rooms   []*shared
+	sent    []deed         // what was acknowledged
+	notes   map[string]int // to-device messages that were acknowledged, and for whom
+	whom    map[string]*inhabitant
+	tally   map[string]int // of what was tried, by outcome
+	crossed int            // deliveries to other servers that had to be made
+}
+
+// links are what connects hosts.
+type links interface {
+	setCut(a, b host, cut bool)
+	settle() // mends all, for good
+}
+
+// A home is a host with its users.
+type home struct {
+	host
+	users []*inhabitant
+}
+
+// A shared room is one that somebody has made.
+type shared struct {
+	id      matrix.RoomID
+	version string
+	maker   *inhabitant
+	entered []*inhabitant // who has joined at some time, the maker first
+}
+
+// A deed is an event that a server has acknowledged.
+type deed struct {
+	room  *shared
+	id    matrix.EventID
+	by    *home
+	about string // what it is
+	// present are the servers with a member there when it was sent, as its server
+	// had it.
+	present []*home
+}
+
+func newWorld(t *testing.T, seed uint64, net links) *world {
+	return &world{
+		t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 5)), net: net, pace: time.Second,
+		notes: make(map[string]int), whom: make(map[string]*inhabitant), tally: make(map[string]int),
+	}
+}
+
+// settle starts a host and gives it users.
+func (w *world) settle(h host) {
+	h.start()
+	at := &home{host: h}
+	for n := range 1 + w.rand.IntN(2) {
+		at.users = append(at.users, inhabit(w.t, h, fmt.Sprintf("u%d", n)))
+	}
+	w.homes = append(w.homes, at)
+}
+
+// live lets the world have its time, heals it, and judges it.
+func (w *world) live() {
+	for range 60 + w.rand.IntN(90) {
+		w.step()
+	}
+	w.heal()
+	w.judge()
+}
+
+// step does one thing and lets some time pass.
+func (w *world) step() {
+	switch n := w.rand.IntN(100); {
+	case n < 10:
+		a, b := pick(w.rand, w.homes), pick(w.rand, w.homes)
+		if a != b {
+			w.net.setCut(a.host, b.host, n < 6)
+		}
+	case n < 14:
+		w.crash(pick(w.rand, w.homes))
+	case len(w.rooms) == 0 || n < 17:
+		w.makeRoom()
+	case n < 24:
+		w.whisper()
+	default:
+		w.act()
+	}
+	time.Sleep(time.Duration(w.rand.IntN(8000)) * w.pace / 1000)
+}
+
+func pick[T any](r *rand.Rand, of []T) T { return of[r.IntN(len(of))] }
+
+func (w *world) server() string { return string(pick(w.rand, w.homes).name()) }
+
+func (w *world) user() *inhabitant { return pick(w.rand, pick(w.rand, w.homes).users) }
+
+// crash ends a server in the middle of what it does. It comes back some time later.
+func (w *world) crash(s *home) {
+	s.crash()
+	time.Sleep(time.Duration(w.rand.IntN(60)) * w.pace)
+	s.start()
+}
+
+var simVersions = []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"}
+
+func (w *world) makeRoom() {
+	u, version := w.user(), pick(w.rand, simVersions)
+	var made struct {
+		Room matrix.RoomID `json:"room_id"`
+	}
+	status := u.ask("POST", "/createRoom", map[string]any{"preset": "public_chat", "room_version": version}, &made)
+	if status != http.StatusOK {
+		w.t.Fatalf("%s: create a room: %d", u.id, status)
+	}
+	w.rooms = append(w.rooms, &shared{id: made.Room, version: version, maker: u, entered: []*inhabitant{u}})
+}
+
+// act has a user do something in a room, if he can.
+func (w *world) act() {
+	room, other := pick(w.rand, w.rooms), w.user()
+	u := pick(w.rand, room.entered)
+	if w.rand.IntN(3) == 0 {
+		u = room.maker
+	}
+	in := "/rooms/" + url.PathEscape(string(room.id))
+	why := fmt.Sprintf("deed %d", len(w.sent))
+	switch n := w.rand.IntN(100); {
+	case n < 40:
+		via := url.Values{"via": {w.server(), string(room.maker.home.name()), w.server()}}
+		if w.do(other, room, "join", "POST", "/join/"+url.PathEscape(string(room.id))+"?"+via.Encode(), map[string]any{}) {
+			room.entered = append(room.entered, other)
+		}
+	case n < 62:
+		w.do(u, room, "message", "PUT", in+"/send/m.room.message/"+u.next(), map[string]any{"msgtype": "m.text", "body": why})
+	case n < 68:
+		w.do(u, room, "topic", "PUT", in+"/state/m.room.topic", map[string]any{"topic": why})
+	case n < 74:
+		w.promote(u, room, other)
+	case n < 80:
+		w.do(u, room, "invite", "POST", in+"/invite", map[string]any{"user_id": other.id})
+	case n < 84:
+		w.do(u, room, "kick", "POST", in+"/kick", map[string]any{"user_id": other.id})
+	case n < 87:
+		w.do(u, room, "ban", "POST", in+"/ban", map[string]any{"user_id": other.id})
+	case n < 90:
+		w.do(u, room, "unban", "POST", in+"/unban", map[string]any{"user_id": other.id})
+	case n < 93:
+		w.do(u, room, "leave", "POST", in+"/leave", map[string]any{})
+	case n < 96:
+		w.do(u, room, "join rules", "PUT", in+"/state/m.room.join_rules", map[string]any{"join_rule": pick(w.rand, []string{"public", "invite"})})
+	default:
+		w.redact(u, room)
+	}
+}
+
+// do makes a request, notes the event that it made, and says whether it was granted.
+// That some are refused is part of life.
+func (w *world) do(u *inhabitant, room *shared, about, method, path string, body any) bool {
+	var made struct {
+		Event matrix.EventID `json:"event_id"`
+	}
+	status := u.ask(method, path, body, &made)
+	w.tally[fmt.Sprint(about, " ", status)]++
+	if status >= 500 && status != http.StatusBadGateway && status != http.StatusGatewayTimeout {
+		w.t.Errorf("%s: %s: %d", u.id, about, status)
+	}
+	if status != http.StatusOK || made.Event == "" {
+		return status == http.StatusOK
+	}
+	w.sent = append(w.sent, deed{room: room, id: made.Event, by: w.home(u), about: about, present: w.present(w.home(u), room)})
+	return true
+}
+
+// present lists the servers that have a member in a room, as one of them has it.
+func (w *world) present(as *home, room *shared) (present []*home) {
+	var members struct {
+		Joined map[string]any `json:"joined"`
+	}
+	for _, u := range as.users {
+		if u.ask("GET", "/rooms/"+url.PathEscape(string(room.id))+"/joined_members", nil, &members) == http.StatusOK {
+			break
+		}
+	}
+	for _, s := range w.homes {
+		for user := range members.Joined {
+			if strings.HasSuffix(user, ":"+string(s.name())) {
+				present = append(present, s)
+				break
+			}
+		}
+	}
+	return present
+}
+
+// promote gives another user power.
+func (w *world) promote(u *inhabitant, room *shared, other *inhabitant) {
+	path := "/rooms/" + url.PathEscape(string(room.id)) + "/state/m.room.power_levels"
+	levels := make(map[string]any)
+	if u.ask("GET", path, nil, &levels) != http.StatusOK {
+		return
+	}
+	users, _ := levels["users"].(map[string]any)
+	if users == nil {
+		users = make(map[string]any)
+	}
+	users[other.id] = 10 * w.rand.IntN(11)
+	levels["users"] = users
+	w.do(u, room, "power levels", "PUT", path, levels)
+}
+
+func (w *world) redact(u *inhabitant, room *shared) {
+	for _, d := range slices.Backward(w.sent) {
+		if d.room == room && d.about == "message" {
+			path := "/rooms/" + url.PathEscape(string(room.id)) + "/redact/" + url.PathEscape(string(d.id)) + "/" + u.next()
+			w.do(u, room, "redaction", "PUT", path, map[string]any{})
+			return
+		}
+	}
+}
+
+// whisper sends a to-device message.
+func (w *world) whisper() {
+	u, other := w.user(), w.user()
+	body := fmt.Sprintf("note %d", len(w.notes))
+	messages := map[string]any{other.id: map[string]any{other.device: map[string]any{"body": body}}}
+	if u.ask("PUT", "/sendToDevice/m.note/"+u.next(), map[string]any{"messages": messages}, nil) == http.StatusOK {
+		w.notes[body], w.whom[body] = 1, other
+	}
+}
+
+// home returns where a user lives.
+func (w *world) home(u *inhabitant) *home {
+	return w.homes[slices.IndexFunc(w.homes, func(h *home) bool { return h.host == u.home })]
+}
+
+// heal mends all links, and lets everybody say something where he is until there is
+// nothing left to tell.
+func (w *world) heal() {
+	w.net.settle()
+	for round := range 20 {
+		time.Sleep(120 * w.pace)
+		if round > 0 && w.agrees() == "" {
+			return
+		}
+		for _, s := range w.homes {
+			for _, u := range s.users {
+				for _, room := range w.rooms {
+					path := "/rooms/" + url.PathEscape(string(room.id)) + "/send/m.room.message/" + u.next()
+					u.ask("PUT", path, map[string]any{"msgtype": "m.text", "body": fmt.Sprintf("round %d", round)}, nil)
+					time.Sleep(w.pace)
+				}
+				u.sync()
+			}
+		}
+	}
+}
+
+// agrees says what the servers do not agree about, or "".
+func (w *world) agrees() string {
+	for _, room := range w.rooms {
+		var first *inhabitant
+		var want map[string]matrix.EventID
+		for _, u := range w.users() {
+			state, in := u.stateOf(room.id)
+			switch {
+			case !in:
+			case first == nil:
+				first, want = u, state
+			case !maps.Equal(state, want):
+				return fmt.Sprintf("%s (version %s): %s and %s differ: %s", room.id, room.version, first.id, u.id, difference(want, state))
+			}
+		}
+	}
+	return ""
+}
+
+func (w *world) users() (all []*inhabitant) {
+	for _, s := range w.homes {
+		all = append(all, s.users...)
+	}
+	return all
+}
+
+func difference(a, b map[string]matrix.EventID) string {
+	var text []string
+	for key, id := range a {
+		if b[key] != id {
+			text = append(text, fmt.Sprintf("%s: %s, %s", key, id, b[key]))
+		}
+	}
+	for key, id := range b {
+		if _, both := a[key]; !both {
+			text = append(text, fmt.Sprintf("%s: none, %s", key, id))
+		}
+	}
+	slices.Sort(text)
+	return strings.Join(text, "; ")
+}
+
+// judge ends the world and says what was wrong with it.
+func (w *world) judge() {
+	if text := w.agrees(); text != "" {
+		w.t.Errorf("seed %d: %s", w.seed, text)
+	}
+	for _, u := range w.users() {
+		u.sync()
+	}
+	for body, u := range w.whom {
+		if u.got[body] != 1 {
+			w.t.Errorf("seed %d: %s got %q %d times", w.seed, u.id, body, u.got[body])
+		}
+	}
+	inside := make(map[*home]map[*shared]bool) // who is still in which rooms
+	for _, s := range w.homes {
+		inside[s] = make(map[*shared]bool)
+		for _, room := range w.rooms {
+			for _, u := range s.users {
+				_, in := u.stateOf(room.id)
+				inside[s][room] = inside[s][room] || in
+			}
+		}
+	}
+	for _, s := range w.homes {
+		s.end()
+		examine(w.t, s.host, func(tx *store.Tx) error {
+			for _, d := range w.sent {
+				if d.by != s && inside[s][d.room] && slices.Contains(d.present, s) {
+					w.crossed++
+				}
+				if _, _, has := tx.EventByID(d.id); has {
+					continue
+				}
+				switch {
+				case d.by == s:
+					w.t.Errorf("seed %d: %s forgot %s, a %s in %s", w.seed, s.name(), d.id, d.about, d.room.id)
+				case inside[s][d.room] && slices.Contains(d.present, s):
+					w.t.Errorf("seed %d: %s never got %s, a %s in %s (version %s) of %s", w.seed, s.name(), d.id, d.about, d.room.id, d.room.version, d.by.name())
+				}
+			}
+			return nil
+		})
+	}
+	w.t.Logf("seed %d: %d servers, %d rooms, %d deeds, %d deliveries: %v", w.seed, len(w.homes), len(w.rooms), len(w.sent), w.crossed, w.tally)
+}
