@@ -54,6 +54,9 @@ func (d Draft) Build(v *Version, p Placing, server ServerName, key SigningKey) (
 
 // pdu writes the event without hashes and signatures, its members in order.
 func (d Draft) pdu(v *Version, p Placing, server ServerName) ([]byte, error) {
+	if len(d.Type) > MaxIDBytes || d.StateKey != nil && len(*d.StateKey) > MaxIDBytes {
+		return nil, fmt.Errorf("%w: a type or state key of more than %d bytes", ErrTooLarge, MaxIDBytes)
+	}
 	content, err := d.content(v)
 	if err != nil {
 		return nil, fmt.Errorf("content: %w", err)

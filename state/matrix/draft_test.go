@@ -78,7 +78,7 @@ func TestBuildCapsDepth(t *testing.T) {
 }
 
 func TestBuildRefuses(t *testing.T) {
-	long := strings.Repeat("x", 256)
+	long, wide := strings.Repeat("x", 256), strings.Repeat("💥", 64) // 256 bytes each
 	for _, tt := range []struct {
 		draft Draft
 		want  error
@@ -90,11 +90,15 @@ func TestBuildRefuses(t *testing.T) {
 		{Draft{Content: []byte(`{"a":1,"a":2}`)}, ErrBadJSON},
 		{Draft{Content: []byte(`{}`), Type: long}, ErrTooLarge},
 		{Draft{Content: []byte(`{}`), StateKey: &long}, ErrTooLarge},
+		{Draft{Content: []byte(`{}`), Type: wide}, ErrTooLarge},
+		{Draft{Content: []byte(`{}`), StateKey: &wide}, ErrTooLarge},
 		{Draft{Content: []byte(`{"body":"` + strings.Repeat("x", MaxEventBytes) + `"}`)}, ErrTooLarge},
 	} {
 		tt.draft.Room, tt.draft.Sender = "!a:b", "@a:b"
-		if e, err := tt.draft.Build(version(t, "11"), Placing{}, "b", vectorKey(t)); !errors.Is(err, tt.want) {
-			t.Errorf("%.80v: %v, %v, want %v", tt.draft, e, err, tt.want)
+		for _, id := range []string{"10", "11"} {
+			if e, err := tt.draft.Build(version(t, id), Placing{}, "b", vectorKey(t)); !errors.Is(err, tt.want) {
+				t.Errorf("version %s, %.80v: %v, %v, want %v", id, tt.draft, e, err, tt.want)
+			}
 		}
 	}
 }

@@ -201,9 +201,10 @@ func TestParseRefuses(t *testing.T) {
 			{map[string]string{"sender": `"@a:` + strings.Repeat("x", 255) + `"`}, ErrBadID},
 			{map[string]string{"type": `1`}, ErrBadJSON},
 			{map[string]string{"type": `"` + strings.Repeat("x", 256) + `"`}, ErrTooLarge},
-			// Bytes are counted, not characters.
-			{map[string]string{"type": `"` + strings.Repeat("é", 128) + `"`}, ErrTooLarge},
-			{map[string]string{"state_key": `"` + strings.Repeat("é", 128) + `"`}, ErrTooLarge},
+			{map[string]string{"type": `"` + strings.Repeat("💥", 256) + `"`}, ErrTooLarge},
+			{map[string]string{"state_key": `"` + strings.Repeat("💥", 256) + `"`}, ErrTooLarge},
+			// Of identifiers the bytes are counted, not the characters.
+			{map[string]string{"sender": `"@` + strings.Repeat("💥", 64) + `:domain"`}, ErrBadID},
 			{map[string]string{"state_key": `null`}, ErrBadJSON},
 			{map[string]string{"hashes": `1`}, ErrBadJSON},
 			{map[string]string{"signatures": `[]`}, ErrBadJSON},
@@ -238,6 +239,8 @@ func TestParseRefusesByVersion(t *testing.T) {
 		{6, 12, map[string]string{"content": `{"a":1.5}`}},
 		{6, 12, map[string]string{"content": `{"a":-0}`}},
 		{6, 12, map[string]string{"content": `{"a":1e3}`}},
+		{11, 12, map[string]string{"type": `"` + strings.Repeat("é", 128) + `"`}},
+		{11, 12, map[string]string{"state_key": `"` + strings.Repeat("💥", 255) + `"`}},
 		{6, 12, map[string]string{"content": `{"a":9007199254740992}`}},
 		{6, 12, map[string]string{"depth": fmt.Sprint(int64(math.MaxInt64))}},
 		{1, 2, map[string]string{"event_id": ``}},
@@ -248,8 +251,9 @@ func TestParseRefusesByVersion(t *testing.T) {
 	} {
 		for i, v := range Versions() {
 			_, err := Parse(v, []byte(minimal(v, tt.change)))
-			if want := i+1 >= tt.first && i+1 <= tt.last; errors.Is(err, ErrBadJSON) != want || (err != nil) != want {
-				t.Errorf("version %s, %v: %v", v.ID, tt.change, err)
+			refused := errors.Is(err, ErrBadJSON) || errors.Is(err, ErrTooLarge)
+			if want := i+1 >= tt.first && i+1 <= tt.last; refused != want || (err != nil) != want {
+				t.Errorf("version %s, %.80v: %v", v.ID, tt.change, err)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package matrix
 
 import (
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -68,7 +69,7 @@ func (e *Event) setMember(d *document, m int32) (has int, err error) {
 	value := m + 1
 	switch string(d.text(m)) {
 	case "type":
-		e.Type, err = d.eventType(value)
+		e.Type, err = d.eventType(e.Version, value)
 		return hasType, err
 	case "sender":
 		e.Sender, err = parsedAt(d, value, ParseUserID)
@@ -77,7 +78,7 @@ func (e *Event) setMember(d *document, m int32) (has int, err error) {
 		e.Room, err = parsedAt(d, value, ParseRoomID)
 		return 0, err
 	case "state_key":
-		e.StateKey, err = d.stateKey(value)
+		e.StateKey, err = d.stateKey(e.Version, value)
 		return 0, err
 	case "content":
 		return hasContent, d.wantObject(value)
@@ -227,16 +228,25 @@ func (d *document) wantObject(i int32) error {
 	return nil
 }
 
-// shortString is the string at node i, of at most 255 bytes.
-func (d *document) shortString(i int32) (string, error) {
-	if n := d.nodes[i]; n.kind == '"' && len(d.text(i)) > MaxIDBytes {
-		return "", fmt.Errorf("%w: more than %d bytes", ErrTooLarge, MaxIDBytes)
+// shortString is the string at node i, of at most 255 bytes, or characters where the
+// version's events may be longer.
+func (d *document) shortString(v *Version, i int32) (string, error) {
+	if d.nodes[i].kind != '"' {
+		return d.stringAt(i)
+	}
+	text, unit := d.text(i), "bytes"
+	length := len(text)
+	if v.LongKeys {
+		length, unit = utf8.RuneCount(text), "characters"
+	}
+	if length > MaxIDBytes {
+		return "", fmt.Errorf("%w: more than %d %s", ErrTooLarge, MaxIDBytes, unit)
 	}
 	return d.stringAt(i)
 }
 
-func (d *document) stateKey(i int32) (*string, error) {
-	s, err := d.shortString(i)
+func (d *document) stateKey(v *Version, i int32) (*string, error) {
+	s, err := d.shortString(v, i)
 	if err != nil {
 		return nil, err
 	}
@@ -253,13 +263,13 @@ var usualTypes = map[string]string{
 }
 
 // eventType is shortString, sparing memory for the types that most events have.
-func (d *document) eventType(i int32) (string, error) {
+func (d *document) eventType(v *Version, i int32) (string, error) {
 	if d.nodes[i].kind == '"' {
 		if known, ok := usualTypes[string(d.text(i))]; ok {
 			return known, nil
 		}
 	}
-	return d.shortString(i)
+	return d.shortString(v, i)
 }
 
 // eventIDs reads prev_events or auth_events: IDs, or in the format of versions 1

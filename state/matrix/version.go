@@ -86,6 +86,12 @@ type Version struct {
 	// PrivilegedCreators: sender and additional_creators of the create event have
 	// infinite power and are no users of m.room.power_levels (12 on).
 	PrivilegedCreators bool
+	// LongKeys: the type and the state key of an event that comes from elsewhere may
+	// have 255 characters instead of 255 bytes (to 10). The specification has bytes in
+	// all versions ("state_key MUST NOT exceed 255 bytes", CS Size limits), but servers
+	// have counted characters for years: such events are in the history of rooms, which
+	// would end for us where others stand on them. What is made here keeps to the bytes.
+	LongKeys bool
 	// MaxDepth is the highest depth of an event; deeper ones stay at it.
 	MaxDepth int64
 
@@ -107,65 +113,65 @@ var versions = []*Version{
 		ID: "1", Stable: true,
 		EventIDs: EventIDGiven, StateResolution: StateResolutionV1, AuthRules: AuthRulesV1,
 		AliasesAuthorized: true, RedactionsAuthorized: true, CreatorInContent: true,
-		MaxDepth: maxInt64, redaction: redactionV1,
+		LongKeys: true, MaxDepth: maxInt64, redaction: redactionV1,
 	},
 	{
 		ID: "2", Stable: true,
 		EventIDs: EventIDGiven, StateResolution: StateResolutionV2, AuthRules: AuthRulesV1,
 		AliasesAuthorized: true, RedactionsAuthorized: true, CreatorInContent: true,
-		MaxDepth: maxInt64, redaction: redactionV1,
+		LongKeys: true, MaxDepth: maxInt64, redaction: redactionV1,
 	},
 	{
 		ID: "3", Stable: true,
 		EventIDs: EventIDHash, StateResolution: StateResolutionV2, AuthRules: AuthRulesV3,
 		AliasesAuthorized: true, CreatorInContent: true,
-		MaxDepth: maxInt64, redaction: redactionV1,
+		LongKeys: true, MaxDepth: maxInt64, redaction: redactionV1,
 	},
 	{
 		ID: "4", Stable: true,
 		EventIDs: EventIDURLSafeHash, StateResolution: StateResolutionV2, AuthRules: AuthRulesV3,
 		AliasesAuthorized: true, CreatorInContent: true,
-		MaxDepth: maxInt64, redaction: redactionV1,
+		LongKeys: true, MaxDepth: maxInt64, redaction: redactionV1,
 	},
 	{
 		ID: "5", Stable: true,
 		EventIDs: EventIDURLSafeHash, StateResolution: StateResolutionV2, AuthRules: AuthRulesV3,
 		KeyValidity: true, AliasesAuthorized: true, CreatorInContent: true,
-		MaxDepth: maxInt64, redaction: redactionV1,
+		LongKeys: true, MaxDepth: maxInt64, redaction: redactionV1,
 	},
 	{
 		ID: "6", Stable: true,
 		EventIDs: EventIDURLSafeHash, StateResolution: StateResolutionV2, AuthRules: AuthRulesV6,
 		StrictJSON: true, KeyValidity: true, NotificationLevels: true, CreatorInContent: true,
-		MaxDepth: maxSafeInteger, redaction: redactionV6,
+		LongKeys: true, MaxDepth: maxSafeInteger, redaction: redactionV6,
 	},
 	{
 		ID: "7", Stable: true,
 		EventIDs: EventIDURLSafeHash, StateResolution: StateResolutionV2, AuthRules: AuthRulesV7,
 		StrictJSON: true, KeyValidity: true, NotificationLevels: true, Knocking: true,
 		CreatorInContent: true,
-		MaxDepth:         maxSafeInteger, redaction: redactionV6,
+		LongKeys:         true, MaxDepth: maxSafeInteger, redaction: redactionV6,
 	},
 	{
 		ID: "8", Stable: true,
 		EventIDs: EventIDURLSafeHash, StateResolution: StateResolutionV2, AuthRules: AuthRulesV8,
 		StrictJSON: true, KeyValidity: true, NotificationLevels: true, Knocking: true,
 		RestrictedJoins: true, CreatorInContent: true,
-		MaxDepth: maxSafeInteger, redaction: redactionV8,
+		LongKeys: true, MaxDepth: maxSafeInteger, redaction: redactionV8,
 	},
 	{
 		ID: "9", Stable: true,
 		EventIDs: EventIDURLSafeHash, StateResolution: StateResolutionV2, AuthRules: AuthRulesV8,
 		StrictJSON: true, KeyValidity: true, NotificationLevels: true, Knocking: true,
 		RestrictedJoins: true, CreatorInContent: true,
-		MaxDepth: maxSafeInteger, redaction: redactionV9,
+		LongKeys: true, MaxDepth: maxSafeInteger, redaction: redactionV9,
 	},
 	{
 		ID: "10", Stable: true,
 		EventIDs: EventIDURLSafeHash, StateResolution: StateResolutionV2, AuthRules: AuthRulesV10,
 		StrictJSON: true, KeyValidity: true, IntegerPowerLevels: true, NotificationLevels: true,
 		Knocking: true, RestrictedJoins: true, KnockRestricted: true, CreatorInContent: true,
-		MaxDepth: maxSafeInteger, redaction: redactionV9,
+		LongKeys: true, MaxDepth: maxSafeInteger, redaction: redactionV9,
 	},
 	{
 		ID: "11", Stable: true,
