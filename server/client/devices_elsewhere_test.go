@@ -188,6 +188,30 @@ func TestQueryKeysElsewhere(t *testing.T) {
 	}
 }
 
+// Messages that are too many to queue are dropped as a whole: sent again, they would be
+// too many again.
+func TestReceiveTooMuchToDevice(t *testing.T) {
+	s := newTestServer(t, Config{})
+	s.account(t, "alice", "secret")
+	err := s.store.Update(t.Context(), func(tx *store.Tx) error {
+		for n := range maxToDeviceQueued/maxToDeviceContent + 1 {
+			d := store.Device{ID: matrix.DeviceID(fmt.Sprint("D", n))}
+			if err := tx.PutDevice(tx.UserNum("@alice:hearth.test"), d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := `{"sender":"@dave:other.test","type":"m.test","message_id":"1","messages":{"@alice:hearth.test":{"*":{"x":"` +
+		strings.Repeat("x", maxToDeviceContent-100) + `"}}}}`
+	if err := s.ReceiveToDevice(t.Context(), "other.test", jsontext.Value(content)); !errors.Is(err, remote.ErrBadEDU) {
+		t.Error(err)
+	}
+}
+
 // FuzzReceiveToDevice takes anything as an m.direct_to_device.
 func FuzzReceiveToDevice(f *testing.F) {
 	s := newTestServer(f, Config{})

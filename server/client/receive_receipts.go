@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -41,21 +42,27 @@ func (s *Server) ReceiveReceipts(ctx context.Context, origin matrix.ServerName, 
 	if err := json.Unmarshal(content, &rooms); err != nil {
 		return fmt.Errorf("m.receipt: %w: %w", remote.ErrBadEDU, err)
 	}
+	var refused error
 	left := maxReceipts
 	for id, types := range rooms {
 		var users map[matrix.UserID]jsontext.Value
 		if types[store.ReceiptRead] == nil || left == 0 {
 			continue
 		}
-		if err := json.Unmarshal(types[store.ReceiptRead], &users); err != nil {
-			return fmt.Errorf("m.receipt in %s: %w: %w", id, remote.ErrBadEDU, err)
-		}
-		err := s.store.Update(ctx, func(tx *store.Tx) error { return s.putRemoteReceipts(tx, origin, id, users, &left) })
+		err := json.Unmarshal(types[store.ReceiptRead], &users)
 		if err != nil {
+			err = fmt.Errorf("%w: %w", remote.ErrBadEDU, err)
+		} else {
+			err = s.store.Update(ctx, func(tx *store.Tx) error { return s.putRemoteReceipts(tx, origin, id, users, &left) })
+		}
+		switch {
+		case errors.Is(err, remote.ErrBadEDU): // which does not concern the other rooms
+			refused = fmt.Errorf("m.receipt in %s: %w", id, err)
+		case err != nil:
 			return fmt.Errorf("m.receipt in %s: %w", id, err)
 		}
 	}
-	return nil
+	return refused
 }
 
 // putRemoteReceipts stores receipts of a server's users in one room.
@@ -70,8 +77,14 @@ func (s *Server) putRemoteReceipts(tx *store.Tx, origin matrix.ServerName, id ma
 		}
 		*left--
 		var said remoteReceipt
-		if json.Unmarshal(v, &said) != nil || len(said.Events) != 1 || s.speaksFor(tx, origin, room, user) != nil {
+		if json.Unmarshal(v, &said) != nil || len(said.Events) != 1 {
 			continue
+		}
+		switch err := s.speaksFor(tx, origin, room, user); {
+		case errors.Is(err, remote.ErrBadEDU):
+			continue
+		case err != nil:
+			return err
 		}
 		receipt, ok := said.read(tx, room, s.now().UnixMilli())
 		if !ok {

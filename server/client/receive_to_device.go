@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"hearth/server/api"
 	"hearth/server/remote"
 	"hearth/state/matrix"
 	"hearth/store"
@@ -36,7 +37,11 @@ func (s *Server) ReceiveToDevice(ctx context.Context, origin matrix.ServerName, 
 		if repeated || err != nil {
 			return err
 		}
-		return queueMessages(tx, messages)
+		err = queueMessages(tx, messages)
+		if errors.Is(err, api.ErrTooLarge) {
+			err = fmt.Errorf("%w: %w", remote.ErrBadEDU, err)
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("%d messages of %s to devices: %w", len(messages), direct.Sender, err)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -53,9 +54,12 @@ func (s *Server) ReceiveTyping(_ context.Context, origin matrix.ServerName, cont
 }
 
 // speaksIn returns a room that this server knows and in which another server may
-// speak.
+// speak. The error wraps remote.ErrBadEDU where there is none.
 func speaksIn(tx *store.Tx, origin matrix.ServerName, id matrix.RoomID) (store.RoomNum, error) {
 	room, _, err := state.Head(tx, id)
+	if errors.Is(err, state.ErrUnknownRoom) {
+		return 0, fmt.Errorf("%w: %w", remote.ErrBadEDU, err)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"hearth/server/remote"
 	"hearth/state/matrix"
-	"hearth/store"
 )
 
 // An edu is what another server says that is no event of a room. Spec: SS EDUs.
@@ -39,7 +39,7 @@ func (s *Server) receiveEDUs(ctx context.Context, from matrix.ServerName, edus [
 		case err == nil:
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrClosed):
+		case !errors.Is(err, remote.ErrBadEDU):
 			return err
 		default:
 			s.log.Debug("EDU is dropped", "origin", from, "type", e.Type, "err", err)

@@ -25,8 +25,9 @@ import (
 	"hearth/store"
 )
 
-// Receive takes one EDU of a type from another server. Its error is logged, and
-// nobody else hears of it.
+// Receive takes one EDU of a type from another server. An error that wraps
+// [remote.ErrBadEDU] is the other server's fault: the EDU is dropped. Any other says
+// that it could not be kept here, and has the transaction come again.
 type Receive func(ctx context.Context, origin matrix.ServerName, content jsontext.Value) error
 
 // Config is what a Server needs; Store, Rooms, Network, Profile and OpenIDUser are required.

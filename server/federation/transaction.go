@@ -95,15 +95,24 @@ func (s *Server) sendTransaction(w http.ResponseWriter, r *http.Request, from ma
 		return err
 	}
 	if answer, err = s.handle(ctx, from, t); err != nil {
-		return err
+		return ourFault(err)
 	}
 	if t.remembered() {
 		err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.PutServerTxn(from, id, answer) })
 		if err != nil {
-			return fmt.Errorf("transaction of %s: %w", from, err)
+			return ourFault(fmt.Errorf("transaction of %s: %w", from, err))
 		}
 	}
 	return api.WriteEncoded(w, answer)
+}
+
+// ourFault has a transaction come again that could not be kept: a status of the 400s,
+// as a full disk has it elsewhere, would say that the other server is to give it up.
+func ourFault(err error) error {
+	if e := api.AsError(err); errors.Is(e, api.ErrResourceLimit) {
+		return e.WithStatus(http.StatusInsufficientStorage)
+	}
+	return err
 }
 
 // weigh takes the memory that a transaction of a length needs, unless that is little:

@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"hearth/server/remote"
 	"hearth/state"
 	"hearth/state/matrix"
 	"hearth/store"
@@ -133,7 +136,7 @@ func TestEDUs(t *testing.T) {
 	p := newPair(t)
 	ev := p.peer.send(p.room, "1")
 	var got []string
-	fails := errors.New("no such user")
+	fails := fmt.Errorf("no such user: %w", remote.ErrBadEDU)
 	p.server.config.EDU = map[string]Receive{"m.typing": func(_ context.Context, origin matrix.ServerName, content jsontext.Value) error {
 		got = append(got, fmt.Sprintf("%s %s %v", origin, content, p.here.shown(ev.ID)))
 		return fails
@@ -145,9 +148,18 @@ func TestEDUs(t *testing.T) {
 	if want := []string{`peer.test {"n":1} true`, `peer.test {"n":2} true`}; !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	fails = fmt.Errorf("put: %w", store.ErrFull)
-	if code, _ := p.transact(peer, "2", `{"edus":[{"edu_type":"m.typing","content":{}}]}`); code == 200 {
-		t.Errorf("the disk is full: %d", code)
+	// What could not be kept comes again, and is not taken for known then.
+	p.server.config.EDU["m.direct_to_device"] = p.server.config.EDU["m.typing"]
+	for _, fault := range []error{store.ErrFull, &fs.PathError{Op: "write", Path: "hearth.db", Err: syscall.EIO}, store.ErrDamaged} {
+		got, fails = nil, fmt.Errorf("put: %w", fault)
+		text := `{"edus":[{"edu_type":"m.direct_to_device","content":{}}]}`
+		if code, _ := p.transact(peer, fault.Error(), text); code < 500 {
+			t.Errorf("%v: %d", fault, code)
+		}
+		fails = nil
+		if code, _ := p.transact(peer, fault.Error(), text); code != 200 || len(got) != 2 {
+			t.Errorf("again, after %v: %d, taken %d times", fault, code, len(got))
+		}
 	}
 }
 
