@@ -15,11 +15,16 @@ import (
 // may use: one in so many.
 const senderShare = 2
 
+// sentShare is the part of the memory that the bodies of transactions under way may
+// have, each counted once: one in so many.
+const sentShare = 16
+
 // newSender returns what tells other servers of what happens here.
 func (s *Server) newSender() *remote.Sender {
 	return remote.NewSender(s.network, remote.SenderConfig{
-		Workers: max(maxRemoteConns(s.config.Memory, openFiles())/senderShare, 1),
-		Log:     s.log,
+		Workers:  max(maxRemoteConns(s.config.Memory, openFiles())/senderShare, 1),
+		MaxBytes: int64(s.config.Memory / sentShare),
+		Log:      s.log,
 	})
 }
 
@@ -54,6 +59,33 @@ type presenceUpdate struct {
 //
 // Spec: SS Presence.
 func (s *Server) sendPresence(p client.Presence) {
+	edu, err := presenceEDU(p)
+	if err == nil {
+		err = s.sender.SendForUser(p.User, edu)
+	}
+	if err != nil {
+		s.log.Warn("presence is not sent", "user", p.User, "err", err)
+	}
+}
+
+// sendMeeting tells a server that has come to a room of a local user's presence, or
+// all servers of the room where the user has.
+func (s *Server) sendMeeting(p client.Presence, room matrix.RoomID, server matrix.ServerName) {
+	edu, err := presenceEDU(p)
+	switch {
+	case err != nil:
+	case server == "":
+		err = s.sender.SendToRoom(room, edu)
+	default:
+		err = s.sender.SendToServers([]matrix.ServerName{server}, edu)
+	}
+	if err != nil {
+		s.log.Warn("presence is not sent", "user", p.User, "room", room, "err", err)
+	}
+}
+
+// presenceEDU returns what tells other servers of a presence.
+func presenceEDU(p client.Presence) (remote.EDU, error) {
 	one := presenceUpdate{User: p.User, State: p.State, Status: p.Status, Active: p.Active}
 	if !p.LastActive.IsZero() {
 		one.Ago = max(0, time.Since(p.LastActive).Milliseconds())
@@ -61,10 +93,5 @@ func (s *Server) sendPresence(p client.Presence) {
 	content, err := json.Marshal(struct {
 		Push []presenceUpdate `json:"push"`
 	}{[]presenceUpdate{one}})
-	if err == nil {
-		err = s.sender.SendForUser(p.User, remote.EDU{Type: "m.presence", Content: content, Key: string(p.User)})
-	}
-	if err != nil {
-		s.log.Warn("presence is not sent", "user", p.User, "err", err)
-	}
+	return remote.EDU{Type: "m.presence", Content: content, Key: string(p.User)}, err
 }

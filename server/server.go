@@ -154,7 +154,7 @@ func (s *Server) clientConfig(limits *api.Limiter) client.Config {
 		Log:             s.log,
 	}
 	if s.sender != nil {
-		config.OnTyping, config.OnPresence = s.sendTyping, s.sendPresence
+		config.OnTyping, config.OnPresence, config.OnMeeting = s.sendTyping, s.sendPresence, s.sendMeeting
 	}
 	return config
 }

@@ -104,6 +104,10 @@ type Config struct {
 	// then that it lasts: for other servers. It must not block. If nil, nobody is
 	// told; with another mode than PresenceOn it is not called.
 	OnPresence func(Presence)
+	// OnMeeting is told how a local user is when another server comes to a room of
+	// the user, and when the user comes to a room; server is "" then. It is for that
+	// server, or for all of the room; else as OnPresence.
+	OnMeeting func(p Presence, room matrix.RoomID, server matrix.ServerName)
 	// Limits counts requests. If nil, nothing is limited.
 	Limits *api.Limiter
 	// Log takes what goes wrong. If nil, nothing is logged.
@@ -143,7 +147,7 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		s.runSweep, s.runSightings, s.runTyping, s.runPresence, s.runUnread, s.runGuests, s.runDevices,
+		s.runSweep, s.runSightings, s.runTyping, s.runPresence, s.runMeetings, s.runUnread, s.runGuests, s.runDevices,
 	} {
 		group.Go(func() error { return run(ctx) })
 	}

@@ -362,3 +362,42 @@ func TestReceivePresence(t *testing.T) {
 		}
 	}
 }
+
+// A server that comes to a room is told who of our users there is here, and the
+// servers of a room of who comes to it; of that somebody is not here nobody is told.
+func TestPresenceAtMeeting(t *testing.T) {
+	var told []string
+	s, alice, _, room := presenceHouse(t, Config{OnMeeting: func(p Presence, _ matrix.RoomID, server matrix.ServerName) {
+		told = append(told, fmt.Sprintf("%s=%s to %q", p.User.Localpart(), p.State, server))
+	}})
+	carol := s.account(t, "carol", "secret")
+	putPresence(t, s, alice, "alice", `{"presence":"online"}`)
+	putPresence(t, s, carol, "carol", `{"presence":"unavailable"}`)
+	at := s.store.Position()
+	for _, step := range []struct {
+		about string
+		do    func()
+		want  string
+	}{
+		{"a server comes", func() { putMember(t, s, room, "@dave:other.test", matrix.Join) }, `alice=online to "other.test"`},
+		{"another user of it", func() { putMember(t, s, room, "@erin:other.test", matrix.Join) }, ""},
+		{"one of ours writes", func() { s.do("PUT", roomPath(room, "send/m.room.message/1"), alice, `{"body":"x"}`) }, ""},
+		{"one of ours comes", func() { s.do("POST", roomPath(room, "join"), carol, "{}") }, `carol=unavailable to ""`},
+		{"one of ours goes", func() { s.do("POST", roomPath(room, "leave"), carol, "{}") }, ""},
+		{"the server goes", func() {
+			putMember(t, s, room, "@dave:other.test", matrix.Leave)
+			putMember(t, s, room, "@erin:other.test", matrix.Leave)
+		}, ""},
+		{"and comes again", func() { putMember(t, s, room, "@dave:other.test", matrix.Join) }, `alice=online to "other.test"`},
+	} {
+		told = nil
+		step.do()
+		var err error
+		if at, err = s.meet(at); err != nil || at != s.store.Position() {
+			t.Fatalf("%s: %v", step.about, err)
+		}
+		if got := strings.Join(told, ", "); got != step.want {
+			t.Errorf("%s: told %s, want %s", step.about, got, step.want)
+		}
+	}
+}
