@@ -49,6 +49,41 @@ func (tx *Tx) DeleteOutbox(server ServerNum, upto Position, limit int) (removed 
 	return len(places), err
 }
 
+// NextOutbox returns the first server behind another, by number, for which something
+// waits, and how many bytes; 0 where there is none.
+func (tx *Tx) NextOutbox(last ServerNum) (server ServerNum, size int, err error) {
+	err = tx.scan(bucketRemote, []byte{remoteOutbox}, remoteKey(remoteOutbox, last+1), func(rest, edu []byte) (bool, error) {
+		if len(rest) != 12 {
+			return false, fmt.Errorf("outbox: key %x: %w", rest, ErrDamaged)
+		}
+		next := ServerNum(u32(rest))
+		if server == 0 {
+			server = next
+		}
+		if server == next {
+			size += len(edu)
+		}
+		return server == next, nil
+	})
+	return server, size, err
+}
+
+// OutboxTail returns the position up to which the oldest of what waits for a server
+// has to go so that no more than some bytes are left; 0 where nothing has to.
+func (tx *Tx) OutboxTail(server ServerNum, left int) (upto Position, err error) {
+	prefix := remoteKey(remoteOutbox, server)
+	err = tx.scanBack(bucketRemote, prefix, after(prefix), func(rest, edu []byte) (bool, error) {
+		if len(rest) != 8 {
+			return false, fmt.Errorf("outbox of server %d: key %x: %w", server, rest, ErrDamaged)
+		}
+		if left -= len(edu); left < 0 {
+			upto = Position(u64(rest))
+		}
+		return left >= 0, nil
+	})
+	return upto, err
+}
+
 func outboxKey(server ServerNum, pos Position) []byte {
 	return appendU64(remoteKey(remoteOutbox, server), uint64(pos))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"hearth/state/matrix"
 	"hearth/store"
@@ -36,9 +37,11 @@ type Sender struct {
 	now     func() time.Time
 	do      func(ctx context.Context, dest matrix.ServerName, q Request, answer any) error
 	retryAt func(matrix.ServerName) time.Time
-	ready   chan struct{} // holds one when there may be a destination to serve
-	prefix  string        // of transaction IDs: no two processes have the same
-	txns    atomic.Uint64 // transactions so far
+	bodies  *semaphore.Weighted               // of the bytes of the transactions under way
+	silence func(matrix.ServerName) time.Time // since when a server does not answer; zero: it does
+	ready   chan struct{}                     // holds one when there may be a destination to serve
+	prefix  string                            // of transaction IDs: no two processes have the same
+	txns    atomic.Uint64                     // transactions so far
 
 	mu           sync.Mutex     // guards the fields below and those of every destination; no View begins while it is held
 	position     store.Position // the stream was read up to here
@@ -60,6 +63,9 @@ type SenderConfig struct {
 	// Workers is how many transactions may be under way, each with a connection. If
 	// zero, 32.
 	Workers int
+	// MaxBytes bounds the bodies of the transactions that are under way, each of which
+	// is in memory a few times while it is signed and sent. If zero, 4 MiB.
+	MaxBytes int64
 	// Now is the clock. If nil, time.Now.
 	Now func() time.Time
 	// Log takes what goes wrong. If nil, nothing is logged.
@@ -77,6 +83,7 @@ type EDU struct {
 
 const (
 	defaultWorkers = 32
+	defaultBodies  = 4 << 20
 	// provenShare is the part of the workers that is left to servers that answer:
 	// one in so many.
 	provenShare = 4
@@ -91,6 +98,7 @@ func NewSender(network *Network, config SenderConfig) *Sender {
 		config.Now = network.config.Now
 	}
 	s := newSender(network.store, network.Do, network.RetryAt, config)
+	s.silence = func(server matrix.ServerName) time.Time { return network.Backoff(server).Since }
 	network.OnHeard(s.Wake)
 	return s
 }
@@ -104,6 +112,10 @@ func newSender(
 	if config.Workers <= 0 {
 		config.Workers = defaultWorkers
 	}
+	if config.MaxBytes == 0 {
+		config.MaxBytes = defaultBodies
+	}
+	config.MaxBytes = max(config.MaxBytes, maxTxnBytes)
 	if config.Now == nil {
 		config.Now = time.Now
 	}
@@ -112,6 +124,7 @@ func newSender(
 	}
 	return &Sender{
 		store: st, server: st.Server(), config: config, log: config.Log, now: config.Now, do: do, retryAt: retryAt,
+		bodies: semaphore.NewWeighted(config.MaxBytes), silence: func(matrix.ServerName) time.Time { return time.Time{} },
 		ready: make(chan struct{}, 1), prefix: rand.Text()[:12] + "-",
 		destinations: make(map[store.ServerNum]*destination), waiting: make(map[matrix.ServerName]*destination),
 		answering: make(map[store.ServerNum]bool),
@@ -127,6 +140,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.follow(ctx) })
 	group.Go(func() error { return s.runSave(ctx) })
+	group.Go(func() error { return s.runOutbox(ctx) })
 	for range s.config.Workers {
 		group.Go(func() error { return s.work(ctx) })
 	}

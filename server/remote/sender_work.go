@@ -99,21 +99,17 @@ func (s *Sender) work(ctx context.Context) error {
 // serve sends the next transaction to a destination: the one that failed before, or
 // a new one. It returns nil where there is nothing to send.
 func (s *Sender) serve(ctx context.Context, d *destination) (*transaction, error) {
-	s.mu.Lock()
-	t := d.txn
-	s.mu.Unlock()
-	if t == nil {
-		var err error
-		if t, err = s.compose(d); t == nil || err != nil {
-			return nil, err
-		}
+	t, release, err := s.next(ctx, d)
+	if t == nil || err != nil {
+		return nil, err
 	}
+	defer release()
 	var answer struct {
 		PDUs map[matrix.EventID]struct {
 			Error string `json:"error"`
 		} `json:"pdus"`
 	}
-	err := s.do(ctx, d.name, Request{
+	err = s.do(ctx, d.name, Request{
 		Method: http.MethodPut, Path: "/_matrix/federation/v1/send/" + t.id,
 		Body: jsontext.Value(t.body), Timeout: transactionTimeout,
 	}, &answer)
@@ -123,6 +119,30 @@ func (s *Sender) serve(ctx context.Context, d *destination) (*transaction, error
 		}
 	}
 	return t, err
+}
+
+// next returns the transaction to send, and what gives its memory back: none is made
+// before there is room for the largest.
+func (s *Sender) next(ctx context.Context, d *destination) (t *transaction, release func(), err error) {
+	weight := int64(maxTxnBytes)
+	if err := s.bodies.Acquire(ctx, weight); err != nil {
+		return nil, nil, err
+	}
+	s.mu.Lock()
+	t = d.txn
+	s.mu.Unlock()
+	if t == nil {
+		t, err = s.compose(d)
+	}
+	if t == nil || err != nil {
+		s.bodies.Release(weight)
+		return nil, nil, err
+	}
+	if small := int64(len(t.body)); small < weight {
+		s.bodies.Release(weight - small)
+		weight = small
+	}
+	return t, func() { s.bodies.Release(weight) }, nil
 }
 
 // rest ends a worker's turn at a destination: it is served again if it has more to
@@ -213,10 +233,12 @@ func (s *Sender) drop(d *destination) {
 	d.txn = nil
 }
 
-// refuses says whether an error is an answer that is the same for ever.
+// refuses says whether an error is an answer that is the same for ever. One without a
+// code is that of a proxy, behind which the server may be back soon; but a proxy does
+// know what is too large.
 func refuses(err error) bool {
 	var answer *Error
-	if !errors.As(err, &answer) {
+	if !errors.As(err, &answer) || answer.Code == "" && answer.Status != http.StatusRequestEntityTooLarge {
 		return false
 	}
 	switch answer.Status {

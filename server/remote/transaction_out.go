@@ -53,7 +53,7 @@ func (s *Sender) compose(d *destination) (*transaction, error) {
 		}
 		return c.read(tx)
 	})
-	if err != nil {
+	if err != nil { // and what may be lost is lost
 		return nil, fmt.Errorf("transaction for %s: %w", plan.name, err)
 	}
 	t := c.finish()
@@ -63,7 +63,11 @@ func (s *Sender) compose(d *destination) (*transaction, error) {
 	if plan.found {
 		d.pending, d.known = plan.pending, plan.known
 	}
-	d.edus = d.edus[min(c.lossy, len(d.edus)):]
+	newer := d.edus
+	d.edus = plan.edus[c.lossy:]
+	for _, edu := range newer { // which came meanwhile, in place of some of the others perhaps
+		d.addEDU(edu)
+	}
 	if t == nil { // what there was has become nothing
 		d.advance(&c.txn)
 	}
@@ -88,13 +92,16 @@ type plan struct {
 	found      bool
 }
 
+// plan returns what a destination has to get now, and takes from it what may be lost.
 func (s *Sender) plan(d *destination) *plan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	edus := d.edus
+	d.edus = nil
 	return &plan{
 		server: d.server, name: d.name, cursor: d.cursor, pending: slices.Clone(d.pending), known: d.known, newest: d.newest,
 		upto: max(s.position, d.known), outbox: d.outbox, outboxSent: d.outboxSent,
-		departures: slices.Clone(d.departures), edus: slices.Clone(d.edus), absent: d.absent,
+		departures: slices.Clone(d.departures), edus: edus, absent: d.absent,
 	}
 }
 
