@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -23,6 +24,7 @@ const (
 	fillLimit     = 100 // events that one of them is asked for
 	maxFillBytes  = 8 << 20
 	fillForget    = 10 * time.Minute // after which a gap that nobody could fill is tried again
+	fillAgain     = 10 * time.Second // the same, where one of them did not answer
 	maxFillFailed = 1 << 10
 )
 
@@ -31,25 +33,25 @@ type fills struct {
 	past   *pastSource // nil: nobody is asked
 	flight singleflight.Group
 
-	mu     sync.Mutex // guards failed
-	failed map[matrix.EventID]time.Time
+	mu     sync.Mutex                   // guards failed
+	failed map[matrix.EventID]time.Time // when to try again
 }
 
 // mayTry says whether it is worth a request to fill the gap before an event.
 func (f *fills) mayTry(at matrix.EventID, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	since, failed := f.failed[at]
-	return !failed || now.Sub(since) >= fillForget
+	return !now.Before(f.failed[at])
 }
 
-func (f *fills) fail(at matrix.EventID, now time.Time) {
+// fail notes that the gap before an event could not be filled, and when to try again.
+func (f *fills) fail(at matrix.EventID, again time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.failed == nil || len(f.failed) >= maxFillFailed {
 		f.failed = make(map[matrix.EventID]time.Time)
 	}
-	f.failed[at] = now
+	f.failed[at] = again
 }
 
 // A pastSource is how other servers are asked for the past of rooms; see the methods of
@@ -109,6 +111,7 @@ func (s *Server) fillGaps(ctx context.Context, read func() (gap *store.StoredEve
 //
 // Spec: SS Backfilling and retrieving missing events.
 func (s *Server) fill(ctx context.Context, gap *store.StoredEvent) {
+	again := fillForget
 	servers, err := s.residents(gap)
 	for i, dest := range servers {
 		if err != nil || ctx.Err() != nil {
@@ -122,13 +125,16 @@ func (s *Server) fill(ctx context.Context, gap *store.StoredEvent) {
 		}
 		if err != nil {
 			s.log.Debug("no history of a room", "room", gap.Room, "event", gap.ID, "origin", dest, "err", err)
+			if errors.Is(err, remote.ErrUnreachable) || errors.Is(err, context.DeadlineExceeded) {
+				again = fillAgain
+			}
 			err = nil // another server may do better
 		}
 	}
 	if err != nil {
 		s.log.Warn("no history of a room", "room", gap.Room, "event", gap.ID, "err", err)
 	}
-	s.fills.fail(gap.ID, s.now())
+	s.fills.fail(gap.ID, s.now().Add(again))
 }
 
 // backfillFrom asks one server for what came before an event, and says how many events

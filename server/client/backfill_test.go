@@ -1,8 +1,8 @@
 package client
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"hearth/server/remote"
 	"hearth/state"
 	"hearth/state/auth"
 	"hearth/state/matrix"
@@ -34,7 +35,7 @@ type farHouse struct {
 	key    matrix.SigningKey // of both servers: nobody checks signatures here
 	mu     sync.Mutex        // guards what is below
 	asked  int               // for history
-	silent bool              // it does not answer
+	silent error             // it does not answer so
 	more   []*matrix.Event   // that it says come first
 	hold   chan struct{}     // answers wait for it, if not nil
 }
@@ -44,8 +45,6 @@ const (
 	farAlice matrix.UserID     = "@alice:far.test"
 	ourBob   matrix.UserID     = "@bob:hearth.test"
 )
-
-var errSilent = errors.New("no answer")
 
 // newFarHouse makes the room, in which were n messages, a minute apart, before bob came,
 // and to which ours was told only the beginning and bob's coming.
@@ -174,10 +173,7 @@ func (e *farHouse) answer(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if silent {
-		return errSilent
-	}
-	return nil
+	return silent
 }
 
 func (e *farHouse) backfill(ctx context.Context, _ *matrix.Version, dest matrix.ServerName, room matrix.RoomID, at matrix.EventID, limit int, take func(*matrix.Event) error) error {
@@ -213,7 +209,7 @@ func (e *farHouse) byTime(ctx context.Context, _ matrix.ServerName, room matrix.
 		return err
 	})
 	if err != nil || found.Event == nil {
-		return "", 0, errors.Join(err, errSilent)
+		return "", 0, cmp.Or(err, remote.ErrUnreachable)
 	}
 	return found.Event.ID, found.Event.OriginServerTS, nil
 }
@@ -356,23 +352,32 @@ func TestTokensOfThePast(t *testing.T) {
 }
 
 // Where nobody answers the page goes on over what is here, at once the next time, and
-// says that there is more.
+// says that there is more. Who was only away is asked again soon.
 func TestPagesWithoutAnswer(t *testing.T) {
-	e := newFarHouse(t, 20)
-	e.silent = true
-	first := e.page(url.Values{"dir": {"b"}, "limit": {"100"}})
-	asked := e.asked
-	if len(first.Chunk) != len(e.events())-20 || asked != 1 {
-		t.Errorf("%d events, asked %d times", len(first.Chunk), asked)
-	}
-	e.page(url.Values{"dir": {"b"}, "limit": {"100"}})
-	if e.asked != asked {
-		t.Errorf("asked again at once")
-	}
-	e.silent = false
-	e.ours.clock.Advance(fillForget)
-	if page := e.page(url.Values{"dir": {"b"}, "limit": {"100"}}); len(page.Chunk) != len(e.events()) {
-		t.Errorf("%d events later", len(page.Chunk))
+	for _, tt := range []struct {
+		silent error
+		again  time.Duration
+	}{
+		{&remote.Error{Server: farName, Status: 403}, fillForget},
+		{fmt.Errorf("backfill: %w", remote.ErrUnreachable), fillAgain},
+	} {
+		e := newFarHouse(t, 20)
+		e.silent = tt.silent
+		first := e.page(url.Values{"dir": {"b"}, "limit": {"100"}})
+		asked := e.asked
+		if len(first.Chunk) != len(e.events())-20 || asked != 1 {
+			t.Errorf("%v: %d events, asked %d times", tt.silent, len(first.Chunk), asked)
+		}
+		e.silent = nil
+		e.ours.clock.Advance(tt.again - time.Second)
+		e.page(url.Values{"dir": {"b"}, "limit": {"100"}})
+		if e.asked != asked {
+			t.Errorf("%v: asked again at once", tt.silent)
+		}
+		e.ours.clock.Advance(time.Second)
+		if page := e.page(url.Values{"dir": {"b"}, "limit": {"100"}}); len(page.Chunk) != len(e.events()) {
+			t.Errorf("%v: %d events later", tt.silent, len(page.Chunk))
+		}
 	}
 }
 
