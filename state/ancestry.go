@@ -8,12 +8,17 @@ import (
 	"hearth/store"
 )
 
-// maxPassed is how many events a walk looks at for each one that it may give away:
-// those that were rejected are passed over.
-const maxPassed = 4
+// Bounds of a walk over events that another server asked for.
+const (
+	// maxPassed is how many events a walk looks at for each one that it may give away:
+	// those that were rejected are passed over.
+	maxPassed = 4
+	// maxWalkBytes is how much of events a walk holds, but for the last ones.
+	maxWalkBytes = 4 << 20
+)
 
 // Ancestors returns some events and those that they stand on, the deepest first, no
-// more than limit. What is not here, of another room, or of unknown place is left
+// more than limit, and fewer where they are large. What is not here, of another room, or of unknown place is left
 // out, and so are rejected events, but not what those stand on.
 //
 // Spec: SS Backfilling, backfillRoom.
@@ -23,6 +28,7 @@ func Ancestors(tx *store.Tx, room store.RoomNum, from []matrix.EventID, limit in
 	}
 	var open []*store.StoredEvent // in the order in which they come out
 	seen := make(map[matrix.EventID]bool)
+	held := 0 // bytes of what is open or comes out
 	add := func(ids []matrix.EventID) error {
 		for _, id := range ids {
 			ev, err := standing(tx, room, id, seen)
@@ -32,6 +38,7 @@ func Ancestors(tx *store.Tx, room store.RoomNum, from []matrix.EventID, limit in
 			if ev != nil {
 				at, _ := slices.BinarySearchFunc(open, ev, deeper)
 				open = slices.Insert(open, at, ev)
+				held += len(ev.JSON())
 			}
 		}
 		return nil
@@ -41,9 +48,14 @@ func Ancestors(tx *store.Tx, room store.RoomNum, from []matrix.EventID, limit in
 	}
 	for looked := 0; len(open) > 0 && len(events) < limit && looked < limit*maxPassed; looked++ {
 		ev := open[0]
-		open = open[1:]
-		if !ev.Rejected {
+		open[0], open = nil, open[1:]
+		if ev.Rejected {
+			held -= len(ev.JSON())
+		} else {
 			events = append(events, ev)
+		}
+		if held > maxWalkBytes {
+			break
 		}
 		if err := add(ev.PrevEvents); err != nil {
 			return nil, err
@@ -53,7 +65,8 @@ func Ancestors(tx *store.Tx, room store.RoomNum, from []matrix.EventID, limit in
 }
 
 // Between returns the events that some events stand on, without those that the asker
-// has, breadth first, no more than limit, none less deep than minDepth.
+// has, breadth first, no more than limit, and fewer where they are large, none less deep
+// than minDepth.
 //
 // Spec: SS Backfilling, getMissingPreviousEvents: "a breadth-first walk of the
 // prev_events for the latest_events, ignoring any events in earliest_events and
@@ -64,6 +77,7 @@ func Between(tx *store.Tx, room store.RoomNum, ask MissingEvents, minDepth int64
 		seen[id] = true
 	}
 	var queue []*store.StoredEvent
+	held := 0 // bytes of what is in the queue or comes out
 	for _, id := range ask.Latest {
 		ev, err := standing(tx, room, id, seen)
 		if err != nil {
@@ -73,7 +87,7 @@ func Between(tx *store.Tx, room store.RoomNum, ask MissingEvents, minDepth int64
 			queue = append(queue, ev)
 		}
 	}
-	for looked := 0; len(queue) > 0 && looked < ask.Limit*maxPassed; looked++ {
+	for looked := 0; len(queue) > 0 && looked < ask.Limit*maxPassed && held <= maxWalkBytes; looked++ {
 		for _, id := range queue[0].PrevEvents {
 			ev, err := standing(tx, room, id, seen)
 			if err != nil {
@@ -83,6 +97,7 @@ func Between(tx *store.Tx, room store.RoomNum, ask MissingEvents, minDepth int64
 				continue
 			}
 			queue = append(queue, ev)
+			held += len(ev.JSON())
 			if ev.Rejected {
 				continue
 			}
@@ -90,7 +105,7 @@ func Between(tx *store.Tx, room store.RoomNum, ask MissingEvents, minDepth int64
 				return events, nil
 			}
 		}
-		queue = queue[1:]
+		queue[0], queue = nil, queue[1:]
 	}
 	return events, nil
 }

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -67,10 +68,11 @@ func (r *Rooms) ReceiveInvite(ctx context.Context, invite *matrix.Event, strippe
 }
 
 // RevokeInvite takes an event of a room that this server is not in which says that a
-// local user is not invited any more: who invited takes that back, or bans. It says
-// whether the event was that. Whether the room allows it cannot be told here, so
-// nobody else's word counts. Its form, hashes and signatures are checked by the
-// caller, who finds the version by [InvitedVersion].
+// local user is not invited any more, or that a knock of his is refused. It says
+// whether the event was that. Whether the room allows it cannot be told here. So of an
+// invite the word of who invited counts alone; of a knock, that of who cites it, which
+// nobody can who is not told of it in the room. Its form, hashes and signatures are
+// checked by the caller, who finds the version by [InvitedVersion].
 func (r *Rooms) RevokeInvite(ctx context.Context, ev *matrix.Event) (revoked bool, err error) {
 	user, ok := r.dismissed(ev)
 	if !ok {
@@ -80,12 +82,23 @@ func (r *Rooms) RevokeInvite(ctx context.Context, ev *matrix.Event) (revoked boo
 		revoked = false
 		num, room := tx.UserNum(user), tx.RoomNum(ev.Room)
 		m, known, err := tx.LocalMembership(num, room)
-		if !known || m.Membership != matrix.Invite || err != nil {
+		if !known || err != nil {
 			return err
 		}
-		invite, err := m.Own()
-		if invite == nil || invite.Sender != ev.Sender || err != nil {
+		own, err := m.Own()
+		if own == nil || err != nil {
 			return err
+		}
+		switch m.Membership {
+		case matrix.Invite:
+			known = own.Sender == ev.Sender
+		case matrix.Knock:
+			known = slices.Contains(ev.AuthEvents, own.ID)
+		default:
+			known = false
+		}
+		if !known {
+			return nil
 		}
 		resident, err := Resident(tx, room)
 		if resident || err != nil {
@@ -95,7 +108,7 @@ func (r *Rooms) RevokeInvite(ctx context.Context, ev *matrix.Event) (revoked boo
 		return PutDeparture(tx, num, room, ev)
 	})
 	if err != nil {
-		return false, fmt.Errorf("revoke an invite by %s: %w", ev.ID, err)
+		return false, fmt.Errorf("end an invite or a knock by %s: %w", ev.ID, err)
 	}
 	return revoked, nil
 }

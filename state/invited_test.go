@@ -100,6 +100,42 @@ func TestInviteFromElsewhere(t *testing.T) {
 	}
 }
 
+// A knock at a room of another server is refused by who cites it, and by nobody else.
+func TestKnockRefusedElsewhere(t *testing.T) {
+	h := newHouse(t)
+	h.account(alice)
+	knock := h.memberElsewhere(alice, alice, matrix.Knock)
+	h.must(h.store.Update(context.Background(), func(tx *store.Tx) error {
+		room, err := tx.PutRoomNum(knock.Room)
+		h.must(err)
+		return tx.PutLocalMembership(tx.UserNum(alice), store.LocalMembership{
+			Room: room, Membership: matrix.Knock, PDU: knock.JSON(), Version: knock.Version.ID,
+		})
+	}))
+	kick := func(cited ...matrix.EventID) *matrix.Event {
+		t.Helper()
+		key := string(alice)
+		ev, err := matrix.Draft{
+			Room: knock.Room, Sender: zoe, Type: "m.room.member", StateKey: &key, Content: []byte(`{"membership":"leave"}`),
+		}.Build(knock.Version, matrix.Placing{Depth: 8, Prev: []matrix.EventID{knock.ID}, Auth: cited}, away, awayKey)
+		h.must(err)
+		return ev
+	}
+	for _, c := range []struct {
+		ev   *matrix.Event
+		ends bool
+	}{{kick("$create", "$levels"), false}, {kick("$create", knock.ID), true}, {kick("$other", knock.ID), false}} {
+		ended, err := h.rooms.RevokeInvite(context.Background(), c.ev)
+		h.must(err)
+		if ended != c.ends {
+			t.Errorf("a kick that cites %s ends the knock: %t", c.ev.AuthEvents, ended)
+		}
+	}
+	if m := h.local(alice, knock.Room); m.Membership != matrix.Leave {
+		t.Errorf("the room is %q to her", m.Membership)
+	}
+}
+
 // In a room that this server is in the invite comes as all events do.
 func TestInviteToKnownRoom(t *testing.T) {
 	h := newHouse(t)

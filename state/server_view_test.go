@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"hearth/state/matrix"
@@ -166,6 +167,33 @@ func TestAncestorsAndBetween(t *testing.T) {
 		h.must(err)
 		if len(deep) != len(events)-5 || len(few) != 2 {
 			t.Errorf("%d deep ones and %d of two", len(deep), len(few))
+		}
+		return nil
+	}))
+}
+
+// Of large events a walk takes no more than fit, and at least one.
+func TestWalksAreBoundedInBytes(t *testing.T) {
+	h := newHouse(t)
+	room := h.create(Creation{Creator: alice})
+	body := `{"body":"` + strings.Repeat("x", 60<<10) + `"}`
+	for range 100 {
+		h.send(room, alice, "m.room.message", body)
+	}
+	h.must(h.store.View(func(tx *store.Tx) error {
+		num, newest := tx.RoomNum(room), h.newest(room).ID
+		older, err := Ancestors(tx, num, []matrix.EventID{newest}, 100)
+		h.must(err)
+		between, err := Between(tx, num, MissingEvents{Latest: []matrix.EventID{newest}, Limit: 100}, 0)
+		h.must(err)
+		for _, events := range [][]*store.StoredEvent{older, between} {
+			bytes := 0
+			for _, ev := range events {
+				bytes += len(ev.JSON())
+			}
+			if bytes < maxWalkBytes/2 || bytes > maxWalkBytes+2*matrix.MaxEventBytes {
+				t.Errorf("%d events of %d bytes", len(events), bytes)
+			}
 		}
 		return nil
 	}))

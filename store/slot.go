@@ -73,6 +73,17 @@ func (tx *Tx) PutSlot(room RoomNum, typ, stateKey string) (Slot, error) {
 	return s, tx.putStateCounter(room, c)
 }
 
+// StateSize returns how many pieces of state a room ever had, of all kinds: no state of it
+// has more.
+func (tx *Tx) StateSize(room RoomNum) (int, error) {
+	c, err := tx.stateCounter(room)
+	size := 0
+	for _, given := range c.slots {
+		size += int(given)
+	}
+	return size, err
+}
+
 // Slots calls fn for each slot that a room has for an event type, by state key,
 // until fn returns false or an error. The slot may hold nothing now. Members are
 // not among them: walk a state for those.

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -221,6 +222,46 @@ var historyHandlers = []handler{
 	(*Server).getRoomStateIds, (*Server).getEventAuth, (*Server).getEventByTimestamp,
 }
 
+// eventHandler is the place of getEvent among them, whose request names no room.
+const eventHandler = 2
+
+// An answer with a large state takes the memory for it, and gives it back.
+func TestStateIsWeighed(t *testing.T) {
+	a := newArchive(t, "shared")
+	taken, full := int64(0), false
+	a.server.config.Take = func(_ context.Context, bytes int64) (func(), error) {
+		if full {
+			return nil, errBusy
+		}
+		taken += bytes
+		return func() { full = true }, nil
+	}
+	query := "event_id=" + url.QueryEscape(string(a.newest()))
+	path := []string{string(a.room), string(a.newest())}
+	a.answer((*Server).getRoomStateIds, path, query, "")
+	if taken != 0 {
+		t.Errorf("a small state takes %d bytes", taken)
+	}
+	a.must(a.store.Update(t.Context(), func(tx *store.Tx) error {
+		for i := range smallState {
+			if _, err := tx.PutSlot(tx.RoomNum(a.room), "org.example", fmt.Sprint(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	for i, h := range []handler{(*Server).getRoomStateIds, (*Server).getRoomState, (*Server).getEventAuth} {
+		taken, full = 0, false
+		a.answer(h, path, query, "")
+		if taken < smallState*stateWeight || !full {
+			t.Errorf("handler %d takes %d bytes, and gives them back: %t", i, taken, full)
+		}
+		if code, text := a.ask(h, peer, path, query, ""); code != http.StatusTooManyRequests {
+			t.Errorf("handler %d without memory: %d %s", i, code, text)
+		}
+	}
+}
+
 // Strangers and those who are barred get nothing from any of them.
 func TestHistoryIsForTheRoomAlone(t *testing.T) {
 	a := newArchive(t, "world_readable")
@@ -230,6 +271,10 @@ func TestHistoryIsForTheRoomAlone(t *testing.T) {
 	ask := func(from matrix.ServerName, want int) {
 		t.Helper()
 		for i, h := range historyHandlers {
+			want := want
+			if i == eventHandler && from != peer {
+				want = http.StatusNotFound
+			}
 			if code, text := a.ask(h, from, []string{string(a.room), id}, query, body); code != want {
 				t.Errorf("handler %d for %s: %d %s, want %d", i, from, code, text, want)
 			}
@@ -237,6 +282,12 @@ func TestHistoryIsForTheRoomAlone(t *testing.T) {
 	}
 	ask(peer, http.StatusOK)
 	ask("stranger.test", http.StatusForbidden)
+	// Who asks for an event without a room does not learn that it is here.
+	for _, event := range []string{id, "$none"} {
+		if code, text := a.ask((*Server).getEvent, "stranger.test", []string{"", event}, "", ""); code != http.StatusNotFound {
+			t.Errorf("%s for a stranger: %d %s", event, code, text)
+		}
+	}
 	_, err := a.rooms.Send(t.Context(), store.TxnID{}, matrix.Draft{
 		Room: a.room, Sender: bob, Type: "m.room.server_acl", StateKey: new(string), Content: jsontext.Value(`{"allow":["*"],"deny":["peer.test"]}`),
 	})

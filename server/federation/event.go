@@ -27,8 +27,8 @@ func (s *Server) getEvent(w http.ResponseWriter, r *http.Request, from matrix.Se
 	var pdu jsontext.Value
 	err = s.store.View(func(tx *store.Tx) error {
 		room, num, here := tx.EventByID(id)
-		if !here {
-			return errNoEvent
+		if !here || !tx.ServerInRoom(room, tx.ServerNum(from)) {
+			return errNoEvent // nobody else learns that it is here, and in which room
 		}
 		view, err := state.NewServerViewer(tx, tx.RoomID(room), from)
 		if err != nil {

@@ -3,6 +3,7 @@ package federation
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 
@@ -51,6 +52,11 @@ func (s *Server) sendJoinV1(w http.ResponseWriter, r *http.Request, from matrix.
 //
 // Spec: SS send_join (v2).
 func (s *Server) welcome(w http.ResponseWriter, r *http.Request, join *store.StoredEvent, begin, end string) error {
+	release, err := s.weighState(r.Context(), join.RoomNum)
+	if err != nil {
+		return err
+	}
+	defer release()
 	reader, err := state.NewEventReader(s.store, join.Room)
 	if err != nil {
 		return err
@@ -77,8 +83,7 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, join *store.Sto
 	for _, list := range lists {
 		_, _ = out.WriteString(`,"` + list.name + `":[`)
 		if err := writeEvents(r.Context(), out, reader, list.events); err != nil {
-			s.log.Error("answer to a join cut off", "room", join.Room, "origin", join.Sender.Server(), "err", err)
-			panic(http.ErrAbortHandler)
+			return fmt.Errorf("answer to a join of %s: %w", join.Room, err)
 		}
 		_ = out.WriteByte(']')
 	}

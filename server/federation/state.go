@@ -31,6 +31,29 @@ func writeIDs(ctx context.Context, out *bufio.Writer, reader *state.EventReader,
 	})
 }
 
+// Memory of an answer that has all of a state.
+const (
+	// stateWeight is what one piece of state takes: its number, that of what it cites, and
+	// what finds the latter.
+	stateWeight = 64
+	// smallState is how many pieces there are in a state that is not worth asking for:
+	// such answers are bounded by the number of connections.
+	smallState = 1 << 12
+)
+
+// weighState takes the memory that an answer with all of a room's state needs.
+func (s *Server) weighState(ctx context.Context, room store.RoomNum) (release func(), err error) {
+	size := 0
+	err = s.store.View(func(tx *store.Tx) (err error) {
+		size, err = tx.StateSize(room)
+		return err
+	})
+	if err != nil || size <= smallState {
+		return func() {}, err
+	}
+	return s.config.Take(ctx, int64(size)*stateWeight)
+}
+
 // stateBefore finds the event that a request for a state names, for a server of its
 // room, and how to read the room. Which state was before the event must be known here.
 //
@@ -90,6 +113,11 @@ func (s *Server) writeState(w http.ResponseWriter, r *http.Request, from matrix.
 	if ev.Outlier {
 		return api.ErrNotFound.Because("This server does not know the state at %s", ev.ID)
 	}
+	release, err := s.weighState(r.Context(), ev.RoomNum)
+	if err != nil {
+		return err
+	}
+	defer release()
 	events, err := reader.State(r.Context(), ev.Before)
 	if err != nil {
 		return err
@@ -121,6 +149,11 @@ func (s *Server) getEventAuth(w http.ResponseWriter, r *http.Request, from matri
 	if err != nil {
 		return err
 	}
+	release, err := s.weighState(r.Context(), ev.RoomNum)
+	if err != nil {
+		return err
+	}
+	defer release()
 	chain, err := reader.AuthChain(r.Context(), []store.EventNum{ev.StateNum()})
 	if err != nil {
 		return err
