@@ -11,6 +11,7 @@ import (
 	"hearth/server/federation"
 	"hearth/server/remote"
 	"hearth/state"
+	"hearth/state/matrix"
 )
 
 // What a connection to another server costs, in bytes, and which share of the
@@ -24,7 +25,7 @@ const (
 )
 
 // newNetwork returns the other servers, as the settings let us reach them.
-func (s *Server) newNetwork(rooms *state.Rooms) (*remote.Network, error) {
+func (s *Server) newNetwork(rooms *state.Rooms, memory *budget) (*remote.Network, error) {
 	roots, err := readRoots(s.config.FederationCA)
 	if err != nil {
 		return nil, err
@@ -36,6 +37,7 @@ func (s *Server) newNetwork(rooms *state.Rooms) (*remote.Network, error) {
 		Roots:    roots,
 		Notaries: s.config.TrustedKeyServers,
 		MaxConns: maxRemoteConns(s.config.Memory, openFiles()),
+		Budget:   memory.take,
 		Log:      s.log,
 	}), nil
 }
@@ -48,6 +50,7 @@ func (s *Server) newJoiner(rooms *state.Rooms, memory *budget) *remote.Joiner {
 		Rooms:   rooms,
 		Dir:     filepath.Join(s.store.Dir(), "joins"),
 		Budget:  memory.take,
+		Joined:  func(room matrix.RoomID) { s.federation.Joined(room) },
 		Log:     s.log,
 	})
 }

@@ -21,9 +21,10 @@ type InboxEvent struct {
 }
 
 // AppendInbox puts an event behind the others of its room. The error wraps
-// ErrNotFound where the room is not known here.
+// ErrNotFound where the room is not known here, and no join to it under way.
 func (tx *Tx) AppendInbox(e InboxEvent) (order uint64, err error) {
-	if _, err := tx.Head(e.Room); err != nil {
+	_, err = tx.Head(e.Room)
+	if _, arriving := tx.joining(e.Room); err != nil && !arriving {
 		return 0, fmt.Errorf("inbox of room %d: %w", e.Room, err)
 	}
 	if order, err = tx.in(bucketRemote).NextSequence(); err != nil {
@@ -96,7 +97,7 @@ func inboxPrefix(room RoomNum) []byte { return appendU32([]byte{remoteInbox}, ui
 
 func inboxKey(room RoomNum, order uint64) []byte { return appendU64(inboxPrefix(room), order) }
 
-// checkInbox holds what waits to a room that is known here.
+// checkInbox holds what waits to a room that is known here, or is being joined.
 func checkInbox(c *checker) error {
 	highest := c.in(bucketRemote).Sequence()
 	return c.each(bucketRemote, []byte{remoteInbox}, func(key, v []byte) {
@@ -113,7 +114,7 @@ func checkInbox(c *checker) error {
 			c.faultf("inbox of room %d: order %d lies beyond the newest", room, e.Order)
 		case e.Origin == "" || jsontext.Value(e.PDU).Kind() != '{' || !jsontext.Value(e.PDU).IsValid():
 			c.faultf("inbox of room %d: event %d is no object of a server", room, e.Order)
-		case c.get(bucketEvent, regionKey(room, regionHead)) == nil && !c.purging(room):
+		case c.get(bucketEvent, regionKey(room, regionHead)) == nil && !c.purging(room) && !c.joining(room):
 			c.faultf("inbox of room %d: the room is not known", room)
 		}
 	})

@@ -31,18 +31,21 @@ func (t *inboxTry) step() (done bool, err error) {
 	if t.left = t.left || passed; err != nil || len(entries) == 0 {
 		return true, err
 	}
-	known, err := t.look()
-	if err != nil {
+	origin := entries[0].Origin
+	refused, err := t.look(origin)
+	switch {
+	case err != nil:
 		return false, err
-	}
-	if !known {
-		return false, t.remove(t.ctx, entries) // the room is gone, or we are out of it
+	case errors.Is(refused, errArriving): // see [Server.Joined]
+		t.left = true
+		return true, nil
+	case refused != nil: // the room is gone, we are out of it, or they are
+		return false, t.drop(entries, refused)
 	}
 	events, err := t.parse(entries)
 	if err != nil {
 		return false, t.drop(entries[:1], err)
 	}
-	origin := entries[0].Origin
 	ctx, cancel := context.WithTimeout(t.ctx, inboxPatience)
 	defer cancel()
 	verdicts, err := t.rooms.AcceptFrom(ctx, events, t.source(t.version, t.askable(origin)...))
@@ -89,8 +92,10 @@ func (t *inboxTry) drop(entries []store.InboxEvent, why error) error {
 	return t.remove(t.ctx, entries)
 }
 
-// look finds the room and who is in it.
-func (t *inboxTry) look() (known bool, err error) {
+// look finds the room and who is in it, and says why the events of a server are not
+// taken any more, or not yet. The server ACL is that of now: it may have come after
+// them.
+func (t *inboxTry) look(origin matrix.ServerName) (refused, err error) {
 	type resident struct {
 		name   matrix.ServerName
 		joined uint64
@@ -98,18 +103,10 @@ func (t *inboxTry) look() (known bool, err error) {
 	var residents []resident
 	err = t.store.View(func(tx *store.Tx) error {
 		t.id = tx.RoomID(t.room)
-		num, head, err := state.Head(tx, t.id)
-		if errors.Is(err, state.ErrUnknownRoom) || err == nil && num != t.room {
-			return nil
-		}
-		if err != nil {
+		if t.version, refused, err = mayReceive(tx, t.room, origin); refused != nil || err != nil {
 			return err
 		}
-		t.version = head.Version
-		if known, err = inRoom(tx, num); err != nil {
-			return err
-		}
-		return tx.RoomServers(num, func(server store.ServerNum, joined uint64) (bool, error) {
+		return tx.RoomServers(t.room, func(server store.ServerNum, joined uint64) (bool, error) {
 			residents = append(residents, resident{tx.ServerName(server), joined})
 			if len(residents) == 64 {
 				residents = best(residents, func(r resident) uint64 { return r.joined })
@@ -121,7 +118,7 @@ func (t *inboxTry) look() (known bool, err error) {
 	for _, r := range best(residents, func(r resident) uint64 { return r.joined }) {
 		t.others = append(t.others, r.name)
 	}
-	return known, err
+	return refused, err
 }
 
 // best returns those few of a list that have most.

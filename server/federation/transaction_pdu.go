@@ -21,6 +21,10 @@ var (
 	errAgainRules = errors.New("the room's rules do not allow the event")
 )
 
+// errArriving is why events are not taken yet: the room is on its way here. They wait in
+// the inbox until the join ends.
+var errArriving = errors.New("the room is being joined")
+
 // receivePDUs takes the PDUs of a transaction, room by room in their order. An error
 // is that not all of it could be kept: then none of it counts as received.
 func (s *Server) receivePDUs(ctx context.Context, from matrix.ServerName, pdus []jsontext.Value) (pduResults, error) {
@@ -67,7 +71,14 @@ func groupByRoom(pdus []jsontext.Value) (rooms []matrix.RoomID, byRoom map[matri
 // receiveRoom takes the PDUs of one room. Where some of them wait for what they lack,
 // handled is closed once that was looked for.
 func (s *Server) receiveRoom(ctx context.Context, from matrix.ServerName, room matrix.RoomID, pdus []jsontext.Value, results pduResults) (handled <-chan struct{}, err error) {
-	num, v, refused, err := s.mayReceive(from, room)
+	var num store.RoomNum
+	var v *matrix.Version
+	var refused error
+	err = s.store.View(func(tx *store.Tx) (err error) {
+		num = tx.RoomNum(room)
+		v, refused, err = mayReceive(tx, num, from)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -76,10 +87,24 @@ func (s *Server) receiveRoom(ctx context.Context, from matrix.ServerName, room m
 			return nil, err
 		}
 	}
-	if refused != nil {
+	arriving := errors.Is(refused, errArriving)
+	if refused != nil && !arriving {
 		s.refuse(v, pdus, refused, results)
 		return nil, nil
 	}
+	events := s.checkPDUs(ctx, v, from, room, pdus, results)
+	if arriving {
+		return nil, s.inbox.keep(ctx, num, from, events)
+	}
+	lacking, err := s.accept(ctx, events, results)
+	if err != nil || len(lacking) == 0 {
+		return nil, err
+	}
+	return s.inbox.put(ctx, num, from, lacking)
+}
+
+// checkPDUs returns the PDUs of a room that pass the first checks.
+func (s *Server) checkPDUs(ctx context.Context, v *matrix.Version, from matrix.ServerName, room matrix.RoomID, pdus []jsontext.Value, results pduResults) []*matrix.Event {
 	checked, errs := s.check(ctx, v, pdus)
 	events := make([]*matrix.Event, 0, len(checked))
 	for i, ev := range checked {
@@ -94,48 +119,59 @@ func (s *Server) receiveRoom(ctx context.Context, from matrix.ServerName, room m
 			events = append(events, ev)
 		}
 	}
-	lacking, err := s.accept(ctx, events, results)
-	if err != nil || len(lacking) == 0 {
-		return nil, err
-	}
-	return s.inbox.put(ctx, num, from, lacking)
+	return events
 }
 
 // mayReceive says whether events of a room are taken from a server, and else why not.
 // The version is nil where it is not known.
-func (s *Server) mayReceive(from matrix.ServerName, room matrix.RoomID) (num store.RoomNum, v *matrix.Version, refused, err error) {
-	err = s.store.View(func(tx *store.Tx) error {
-		var head store.Head
-		num, head, err = state.Head(tx, room)
-		if errors.Is(err, state.ErrUnknownRoom) {
-			refused = errNotInRoom
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		v = head.Version
-		in, err := inRoom(tx, num)
-		if err != nil || !in {
-			refused = errNotInRoom
-			return err
-		}
-		allowed, err := state.ServerAllowed(tx, num, from)
-		if !allowed {
-			refused = errACL
-		}
-		return err
-	})
-	return num, v, refused, err
+func mayReceive(tx *store.Tx, room store.RoomNum, from matrix.ServerName) (v *matrix.Version, refused, err error) {
+	if v, err = inRoom(tx, room); err != nil {
+		return nil, nil, err
+	}
+	if v == nil {
+		return arriving(tx, room)
+	}
+	allowed, err := state.ServerAllowed(tx, room, from)
+	if err == nil && !allowed {
+		refused = errACL
+	}
+	return v, refused, err
 }
 
-// inRoom says whether this server is in a room: a user of it has joined.
-func inRoom(tx *store.Tx, room store.RoomNum) (in bool, err error) {
+// inRoom returns the version of a room that this server is in: a user of it has
+// joined. It is nil where there is no such room.
+func inRoom(tx *store.Tx, room store.RoomNum) (v *matrix.Version, err error) {
+	head, err := tx.Head(room)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
 	err = tx.LocalMembers(room, func(_ store.UserNum, m matrix.Membership) (bool, error) {
-		in = m == matrix.Join
-		return !in, nil
+		if m == matrix.Join {
+			v = head.Version
+		}
+		return v == nil, nil
 	})
-	return in, err
+	return v, err
+}
+
+// arriving returns the version of a room that this server is not in, if it is known,
+// and why events of it are not taken: a user is about to join it, or none is.
+func arriving(tx *store.Tx, room store.RoomNum) (v *matrix.Version, refused, err error) {
+	join, err := tx.Join(room)
+	if err == nil {
+		return join.Version, errArriving, nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, nil, err
+	}
+	head, err := tx.Head(room)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, nil, err
+	}
+	return head.Version, errNotInRoom, nil
 }
 
 // refuse tells the sender of events why none of them is taken, as far as their IDs
