@@ -104,7 +104,7 @@ func (s *Server) openParts(dialer *remote.Dialer) (err error) {
 	}
 	s.push = push.NewGateway(s.store, dialer.Client(remote.ClientConfig{Timeout: push.SendTimeout}), s.log)
 	if s.config.Federation == On {
-		if s.network, err = s.newNetwork(rooms); err != nil {
+		if s.network, err = s.newNetwork(rooms, memory); err != nil {
 			return err
 		}
 		rooms.SetOutside(state.Outside{Invite: s.network.Invite, Sign: s.network.SignByPolicy, Alias: s.network.Alias})

@@ -89,6 +89,35 @@ func TestHostileKeyAnswers(t *testing.T) {
 	}
 }
 
+// Where the store takes nothing, lists are not asked for again and again.
+func TestResyncWithoutDisk(t *testing.T) {
+	p := newListPair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	list := stale{wantedKeys: wantedKeys{user: "@x:else.test", num: 99}}
+	if !p.lists.resyncAll(ctx, []stale{list}) {
+		t.Error("a list that nobody needs is not forgotten")
+	}
+	cancel() // nothing is written now
+	if p.lists.resyncAll(ctx, []stale{list}) {
+		t.Error("that nothing was written is not noticed")
+	}
+}
+
+// What is no proper JSON is not shown to users: it would make their whole answer fail.
+func TestHostileText(t *testing.T) {
+	claimed := make(e2ee.Claimed)
+	for i, key := range []string{"\"\xff\"", `{"key":"a","key":"b"}`, "{\"key\":\"\xff\"}"} {
+		takeKey(claimed, zoe, "D", "a", map[string]jsontext.Value{fmt.Sprint("a:", i): jsontext.Value(key)})
+	}
+	if len(claimed) > 0 {
+		t.Errorf("claimed %s", claimed)
+	}
+	profile, ok := readProfile([]byte("{\"displayname\":\"\xff\",\"a\":{\"b\":1,\"b\":2},\"c\":\"é\"}"))
+	if text, err := json.Marshal(profile); !ok || err != nil || string(text) != `{"c":"é"}` {
+		t.Errorf("profile %s, %v", text, err)
+	}
+}
+
 // EDUs about what is not their server's are refused, and change nothing.
 func TestHostileDeviceEDUs(t *testing.T) {
 	p := newListPair(t)

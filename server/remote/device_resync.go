@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,11 +42,14 @@ func (l *DeviceLists) runResync(ctx context.Context) error {
 			l.config.Log.Error("look for device lists to fetch", "err", err)
 		}
 		if len(due) > 0 {
-			l.resyncAll(ctx, due)
+			kept := l.resyncAll(ctx, due)
 			if ctx.Err() != nil {
 				return nil
 			}
-			continue
+			if kept {
+				continue
+			}
+			next = resyncLook // the store takes nothing: they are all due still
 		}
 		timer := time.NewTimer(min(max(next, time.Second), resyncLook))
 		select {
@@ -62,19 +64,21 @@ func (l *DeviceLists) runResync(ctx context.Context) error {
 	}
 }
 
-// resyncAll fetches some lists, a few at a time.
-func (l *DeviceLists) resyncAll(ctx context.Context, due []stale) {
+// resyncAll fetches some lists, a few at a time. It reports false where one of them
+// could not be stored.
+func (l *DeviceLists) resyncAll(ctx context.Context, due []stale) bool {
 	var group errgroup.Group
 	group.SetLimit(resyncAtOnce)
 	for _, d := range due {
 		group.Go(func() error {
-			if err := l.resync(ctx, d); err != nil && ctx.Err() == nil {
+			err := l.resync(ctx, d)
+			if err != nil && ctx.Err() == nil {
 				l.config.Log.Error("fetch a device list", "user", d.user, "err", err)
 			}
-			return nil
+			return err
 		})
 	}
-	_ = group.Wait() // none returns an error
+	return group.Wait() == nil
 }
 
 // due returns what is to be fetched now, or else how long that is off. After a start
@@ -160,8 +164,7 @@ func (l *DeviceLists) postpone(ctx context.Context, s stale) error {
 	l.mu.Lock()
 	l.failed[s.user.Server()] = false
 	l.mu.Unlock()
-	wait := min(resyncWait<<min(s.tries, 20), resyncWaitMax)
-	wait += rand.N(wait / 4)
+	wait := jittered(min(resyncWait<<min(s.tries, 20), resyncWaitMax), l.store.Server(), s.user.Server(), s.tries)
 	return l.store.Update(ctx, func(tx *store.Tx) error {
 		list, known, err := tx.RemoteDeviceList(s.num)
 		if err != nil || !known || !list.Stale {

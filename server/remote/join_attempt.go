@@ -173,7 +173,8 @@ func (j *Joiner) fetchRoom(ctx context.Context, room matrix.RoomID, record store
 		return err
 	}
 	defer s.close()
-	index := newJoinIndex(record.Version, room)
+	index, release := j.newIndex(ctx, record.Version, room)
+	defer release()
 	began := time.Now()
 	if err := j.sendJoin(ctx, record.Server, ev, s, index); err != nil {
 		return err
@@ -185,6 +186,25 @@ func (j *Joiner) fetchRoom(ctx context.Context, room matrix.RoomID, record store
 		return err
 	}
 	return j.bringRoom(ctx, record, room, s, index)
+}
+
+// newIndex returns an index whose memory is taken from the budget as it grows, until
+// release is called.
+func (j *Joiner) newIndex(ctx context.Context, v *matrix.Version, room matrix.RoomID) (index *joinIndex, release func()) {
+	var taken []func()
+	index = newJoinIndex(v, room)
+	index.grow = func() error {
+		giveBack, err := j.budget(ctx, indexWeight)
+		if err == nil {
+			taken = append(taken, giveBack)
+		}
+		return err
+	}
+	return index, func() {
+		for _, giveBack := range taken {
+			giveBack()
+		}
+	}
 }
 
 // sendJoin sends the join and reads the answer.
@@ -263,7 +283,8 @@ func (j *Joiner) goOnOnce(ctx context.Context, room matrix.RoomID, record store.
 		return err
 	}
 	defer s.close()
-	index := newJoinIndex(record.Version, room)
+	index, release := j.newIndex(ctx, record.Version, room)
+	defer release()
 	if err := readJoinSpool(s, index); err != nil {
 		return err
 	}

@@ -15,6 +15,13 @@ import (
 // here.
 const maxJoinIDs = 1 << 19
 
+// indexStep is for how many events memory is taken at a time, but for the first, and
+// indexWeight how much, in bytes.
+const (
+	indexStep   = 1 << 14
+	indexWeight = 80 * indexStep
+)
+
 // A joinIndex knows the events of an answer to a join: where each stands in the
 // spool, whether the state has it, and what it cites.
 type joinIndex struct {
@@ -24,8 +31,9 @@ type joinIndex struct {
 	events  []indexedEvent    // by number
 	cites   []uint32          // numbers, those of one event together
 	create  matrix.EventID
-	came    int // events that came
-	dropped int // and were left out
+	grow    func() error // takes the memory for indexStep more events; nil: none is taken
+	came    int          // events that came
+	dropped int          // and were left out
 }
 
 // idHash is what the index knows an event ID by.
@@ -63,6 +71,11 @@ func (x *joinIndex) number(id matrix.EventID) (uint32, error) {
 	}
 	if len(x.events) == maxJoinIDs {
 		return 0, fmt.Errorf("more than %d events: %w", maxJoinIDs, state.ErrGivenState)
+	}
+	if len(x.events) > 0 && len(x.events)%indexStep == 0 && x.grow != nil {
+		if err := x.grow(); err != nil {
+			return 0, err
+		}
 	}
 	n := uint32(len(x.events))
 	x.numbers[key] = n

@@ -79,7 +79,7 @@ func (l *DeviceLists) claimOf(ctx context.Context, server matrix.ServerName, wan
 // takeKey adds a key of a device that is as it was asked for.
 func takeKey(c e2ee.Claimed, user matrix.UserID, device matrix.DeviceID, algorithm string, keys map[string]jsontext.Value) {
 	for name, object := range keys {
-		if strings.HasPrefix(name, algorithm+":") && len(name) <= e2ee.MaxKeyName && len(object) <= e2ee.MaxOneTimeKey && e2ee.IsKey(object) {
+		if strings.HasPrefix(name, algorithm+":") && len(name) <= e2ee.MaxKeyName && len(object) <= e2ee.MaxOneTimeKey && object.IsValid() && e2ee.IsKey(object) {
 			c.Put(user, device, name, object)
 			return
 		}

@@ -64,6 +64,9 @@ type NetworkConfig struct {
 	// MaxConns is how many requests may be under way, each with a connection. If
 	// zero, 64.
 	MaxConns int
+	// Budget takes the memory for an answer that is large and not streamed. If nil,
+	// none is taken.
+	Budget func(ctx context.Context, bytes int64) (release func(), err error)
 	// Now is the clock. If nil, time.Now.
 	Now func() time.Time
 	// Log takes what goes wrong where nobody waits. If nil, nothing is logged.
@@ -97,6 +100,9 @@ func NewNetwork(config NetworkConfig) *Network {
 	}
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.Budget == nil {
+		config.Budget = func(context.Context, int64) (func(), error) { return func() {}, nil }
 	}
 	if config.MaxConns <= 0 {
 		config.MaxConns = defaultConns

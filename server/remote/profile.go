@@ -50,8 +50,8 @@ func (n *Network) Profile(ctx context.Context, user matrix.UserID) (Profile, err
 	return profile, err
 }
 
-// readProfile reads an answer, without the fields that have no value and those that
-// must be text and are not.
+// readProfile reads an answer, without the fields that have no value, those that are no
+// proper JSON, and those that must be text and are not.
 func readProfile(body []byte) (Profile, bool) {
 	var fields Profile
 	if jsontext.Value(body).Kind() != '{' || json.Unmarshal(body, &fields, answerOptions) != nil {
@@ -60,7 +60,7 @@ func readProfile(body []byte) (Profile, bool) {
 	profile := make(Profile, len(fields))
 	for name, value := range fields {
 		text := name == "displayname" || name == "avatar_url" || name == "m.tz"
-		if kind := value.Kind(); kind == 'n' || text && kind != '"' {
+		if kind := value.Kind(); kind == 'n' || text && kind != '"' || !value.IsValid() {
 			continue
 		}
 		profile[name] = bytes.Clone(value)

@@ -34,6 +34,9 @@ type Request struct {
 	// Insist tries a server although it is backing off: a user waits.
 	Insist bool
 
+	// news: there is something new for a server that is backing off. It is tried, but
+	// not as if a user waited.
+	news bool
 	// quiet: that nobody answers says nothing about the server. So it is with keys,
 	// which strangers can have us ask for.
 	quiet bool
@@ -79,7 +82,7 @@ var (
 )
 
 // errSlow is why a request ended whose time was over.
-var errSlow = errors.New("it took too long")
+var errSlow = fmt.Errorf("it took too long: %w", context.DeadlineExceeded)
 
 // answerOptions let through what an event of an old room version may hold: it is
 // judged by itself, and does not fail the whole answer.
@@ -99,7 +102,9 @@ func (n *Network) Do(ctx context.Context, dest matrix.ServerName, q Request, ans
 		return q.fault(ctx, dest, err)
 	}
 	defer res.Body.Close()
-	body := &io.LimitedReader{R: res.Body, N: q.MaxBytes + 1}
+	weighed := &weighedBody{Reader: res.Body, left: smallAnswer, take: func() (func(), error) { return n.config.Budget(within, answerWeight*q.MaxBytes) }}
+	defer weighed.release()
+	body := &io.LimitedReader{R: weighed, N: q.MaxBytes + 1}
 	if answer == nil {
 		_, err = io.Copy(io.Discard, body)
 	} else {
@@ -109,9 +114,47 @@ func (n *Network) Do(ctx context.Context, dest matrix.ServerName, q Request, ans
 	case body.N == 0:
 		return q.fault(ctx, dest, fmt.Errorf("the answer has more than %d bytes", q.MaxBytes))
 	case err != nil:
+		if context.Cause(within) == errSlow {
+			err = errSlow // and not that the connection was closed then
+		}
 		return q.fault(ctx, dest, err)
 	}
 	return nil
+}
+
+// An answer that is decoded as a whole takes up to answerWeight times its bytes. Those
+// up to smallAnswer are bounded by how many requests may be under way; for one that
+// turns out to be larger, the memory that it may need is taken from the budget.
+const (
+	smallAnswer  = 128 << 10
+	answerWeight = 3
+)
+
+// weighedBody is the body of such an answer.
+type weighedBody struct {
+	io.Reader
+	left  int64 // until memory is taken for it
+	take  func() (release func(), err error)
+	taken func() // gives it back; nil: nothing is taken
+}
+
+// Read reads on, as soon as there is memory for it.
+func (b *weighedBody) Read(p []byte) (n int, err error) {
+	if b.left <= 0 && b.taken == nil {
+		if b.taken, err = b.take(); err != nil {
+			b.taken = nil
+			return 0, fmt.Errorf("a large answer: %w", err)
+		}
+	}
+	n, err = b.Reader.Read(p)
+	b.left -= int64(n)
+	return n, err
+}
+
+func (b *weighedBody) release() {
+	if b.taken != nil {
+		b.taken()
+	}
 }
 
 // Stream makes a signed request and returns an answer of a status of the 200s. The
@@ -170,7 +213,7 @@ func (n *Network) send(ctx context.Context, dest matrix.ServerName, q Request) (
 	if dest == n.server {
 		return nil, errSelf
 	}
-	if !q.Insist && !n.RetryAt(dest).IsZero() {
+	if !q.Insist && !q.news && !n.RetryAt(dest).IsZero() {
 		return nil, ErrBackingOff
 	}
 	body, err := encodeBody(q.Body)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -177,12 +178,60 @@ func TestSlowAnswers(t *testing.T) {
 		if b := n.Backoff(far); b.Failures != 0 {
 			t.Errorf("the caller's hurry counts: %+v", b)
 		}
+		ended(30*time.Second, func() error {
+			err := n.Do(t.Context(), far, Request{Method: "GET", Path: "/drip", Timeout: 10 * time.Second}, new(any))
+			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnreachable) {
+				t.Errorf("who waits cannot tell that it took too long: %v", err)
+			}
+			return err
+		})
 		ended(30*time.Second, func() error { return stream("/silent") })
 		if b := n.Backoff(far); b.Failures != 1 {
 			t.Errorf("silence does not count: %+v", b)
 		}
 		n.stop()
 	})
+}
+
+// The memory for a large answer is taken before the answer is, and given back.
+func TestLargeAnswersAreWeighed(t *testing.T) {
+	taken, times := int64(0), 0
+	var refuse error
+	i := newInternet(t)
+	i.addrs["far.example"] = []string{"10.0.0.1"}
+	i.serve("10.0.0.1:1", "far.example", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := strconv.Atoi(r.URL.Path[1:])
+		fmt.Fprintf(w, "%q", strings.Repeat("x", n))
+	}))
+	n := openNetwork(t, i, t.TempDir(), func(c *NetworkConfig) {
+		c.Budget = func(_ context.Context, bytes int64) (func(), error) {
+			if refuse != nil {
+				return nil, refuse
+			}
+			taken += bytes
+			times++
+			return func() { taken -= bytes }, nil
+		}
+	})
+	ask := func(size int) error {
+		var answer string
+		err := n.Do(t.Context(), far, Request{Method: "GET", Path: fmt.Sprint("/", size)}, &answer)
+		if err == nil && len(answer) != size || taken != 0 {
+			t.Errorf("an answer of %d of %d bytes, and %d are taken behind it", len(answer), size, taken)
+		}
+		return err
+	}
+	if err := ask(1000); err != nil || times != 0 {
+		t.Errorf("a small answer takes memory %d times: %v", times, err)
+	}
+	if err := ask(smallAnswer * 2); err != nil || times != 1 {
+		t.Errorf("a large answer takes memory %d times: %v", times, err)
+	}
+	refuse = errors.New("there is none")
+	if err := ask(smallAnswer * 2); !errors.Is(err, refuse) || !errors.Is(err, ErrUnreachable) {
+		t.Errorf("without memory: %v", err)
+	}
+	n.stop()
 }
 
 // A stream has its bound, and says so.
