@@ -40,7 +40,7 @@ func TestWaitAfter(t *testing.T) {
 }
 
 // A server that does not answer is left alone, longer each time, over a restart;
-// whoever insists is let through, and its first word ends it.
+// whoever insists or has news is let through, and its first word ends it.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i, dir := newInternet(t), t.TempDir()
@@ -70,6 +70,10 @@ func TestBackoff(t *testing.T) {
 		}
 		if err := ask(true); err == nil || errors.Is(err, ErrBackingOff) {
 			t.Errorf("insisting: %v", err)
+		}
+		err := n.Do(t.Context(), far, Request{Method: "PUT", Path: "/x", news: true}, nil)
+		if err == nil || errors.Is(err, ErrBackingOff) {
+			t.Errorf("with news: %v", err)
 		}
 		var heard []matrix.ServerName
 		n.OnHeard(func(s matrix.ServerName) { heard = append(heard, s) })

@@ -36,7 +36,9 @@ type destination struct {
 	retry    *time.Timer // after a failure, until it fires
 	failures int         // in a row
 	failing  time.Time   // when that began
+	tried    time.Time   // the last of them
 	until    time.Time   // when retry fires
+	news     bool        // something came for it meanwhile: it is tried although it is backing off
 	err      error       // the last failure
 
 	recorded        bool // it has a record in the store, which says

@@ -250,6 +250,9 @@ func (s *Sender) note(tx *store.Tx, c store.Change) error {
 		if c.Server != 0 {
 			d.outbox = c.Position
 		}
+		if len(servers) <= smallCircle {
+			s.hasten(d)
+		}
 		s.enqueue(d)
 	}
 	return nil

@@ -111,7 +111,7 @@ func (s *Sender) serve(ctx context.Context, d *destination) (*transaction, error
 	}
 	err = s.do(ctx, d.name, Request{
 		Method: http.MethodPut, Path: "/_matrix/federation/v1/send/" + t.id,
-		Body: jsontext.Value(t.body), Timeout: transactionTimeout,
+		Body: jsontext.Value(t.body), Timeout: transactionTimeout, news: d.news,
 	}, &answer)
 	for event, result := range answer.PDUs {
 		if result.Error != "" {
@@ -148,13 +148,13 @@ func (s *Sender) next(ctx context.Context, d *destination) (t *transaction, rele
 // rest ends a worker's turn at a destination: it is served again if it has more to
 // get, and later if it failed.
 func (s *Sender) rest(d *destination, t *transaction, err error) {
-	pause := time.Duration(0)
+	pause, since := time.Duration(0), time.Time{}
 	if err != nil {
-		pause = s.pause(d)
+		pause, since = s.pause(d), s.silence(d.name)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d.running = false
+	d.running, d.news = false, false
 	if d.doubted {
 		d.doubted = false
 		s.doubting--
@@ -164,6 +164,9 @@ func (s *Sender) rest(d *destination, t *transaction, err error) {
 	}
 	switch {
 	case err != nil:
+		if d.failing.IsZero() {
+			d.failing = since // by what the network knows, also from before a restart
+		}
 		s.failed(d, t, err, pause)
 	case t != nil:
 		s.delivered(d, t)
@@ -190,8 +193,10 @@ func (s *Sender) failed(d *destination, t *transaction, err error, pause time.Du
 	d.err = err
 	delete(s.answering, d.server)
 	if !errors.Is(err, ErrBackingOff) {
-		if d.failures++; d.failures == 1 {
+		if d.failing.IsZero() {
 			d.failing = s.now()
+		}
+		if d.failures++; d.failures == 1 {
 			s.log.Info("a server does not take a transaction", "dest", d.name, "err", err)
 		}
 	}
@@ -200,7 +205,7 @@ func (s *Sender) failed(d *destination, t *transaction, err error, pause time.Du
 	d.edus = nil // it would hear of what has long passed
 	if t != nil && refuses(err) && d.failures >= maxRefusals {
 		s.log.Warn("what a server refuses is left out", "dest", d.name, "err", err)
-		d.failures = 0
+		d.failures, d.failing = 0, time.Time{}
 		d.advance(t)
 	} else if t != nil && t.durable() && d.failures <= maxRepeats && s.kept+len(t.body) <= maxRepeated {
 		d.txn, t.kept = t, true
@@ -209,20 +214,8 @@ func (s *Sender) failed(d *destination, t *transaction, err error, pause time.Du
 	if !d.busy() {
 		return
 	}
-	d.until = s.now().Add(pause)
-	if d.name != "" {
-		s.waiting[d.name] = d
-	}
-	var timer *time.Timer
-	timer = time.AfterFunc(pause, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if d.retry == timer {
-			s.endWait(d)
-			s.enqueue(d)
-		}
-	})
-	d.retry = timer
+	d.tried = s.now()
+	s.wait(d, d.tried.Add(pause))
 }
 
 // drop forgets the transaction that is to be sent again. s.mu is held.
@@ -268,15 +261,6 @@ func (s *Sender) pause(d *destination) time.Duration {
 	}
 	s.mu.Unlock()
 	return jittered(waitAfter(failures, absent), s.server, d.name, failures)
-}
-
-// endWait ends the wait of a destination. s.mu is held.
-func (s *Sender) endWait(d *destination) {
-	if d.retry != nil {
-		d.retry.Stop()
-		d.retry, d.until = nil, time.Time{}
-		delete(s.waiting, d.name)
-	}
 }
 
 // stopRetries stops what would run after the end.
