@@ -122,10 +122,13 @@ func (r *Rooms) DeleteAlias(ctx context.Context, alias matrix.RoomAlias, by Keep
 		if err != nil {
 			return err
 		}
-		err = r.change(ctx, id, func(rm *room) error { return rm.deleteAlias(alias, by) })
-		if !errors.Is(err, errMoved) {
+		asked, err := r.produce(ctx, id, func(rm *room) (matrix.EventID, error) { return "", rm.deleteAlias(alias, by) })
+		switch {
+		case errors.Is(err, errMoved):
+		case err != nil || asked == "":
 			return err
 		}
+		// A policy server had to sign m.room.canonical_alias first; the rest is still to do.
 	}
 }
 

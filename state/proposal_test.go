@@ -170,6 +170,18 @@ func TestPolicySend(t *testing.T) {
 		t.Errorf("asked %d times, want for a join and a redaction", p.asked)
 	}
 
+	kitchen := matrix.RoomAlias("#kitchen:home.example")
+	h.must(h.rooms.AddAlias(context.Background(), kitchen, room, Keeper{User: alice}))
+	_, err = h.set(room, alice, "m.room.canonical_alias", "", `{"alias":"#kitchen:home.example"}`)
+	h.must(err)
+	h.must(h.rooms.DeleteAlias(context.Background(), kitchen, Keeper{User: alice}))
+	if ev := h.newest(room); ev.Type != "m.room.canonical_alias" || ev.SignaturesOf(away)[policyKeyID] == "" || p.asked != 5 {
+		t.Errorf("an alias is deleted by %s, asked %d times", ev.JSON(), p.asked)
+	}
+	if _, err := h.rooms.AliasRoom(kitchen); !errors.Is(err, ErrUnknownAlias) {
+		t.Errorf("the alias that was deleted: %v", err)
+	}
+
 	before := h.store.Position()
 	p.refusal = errors.New("spam")
 	if _, err := send(store.TxnID{}); !errors.Is(err, p.refusal) {

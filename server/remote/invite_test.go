@@ -146,13 +146,26 @@ func TestSignByPolicy(t *testing.T) {
 		_, _ = io.WriteString(w, `{"192.0.2.7:8448":{"ed25519:policy_server":"c2ln"},"other.example":{"ed25519:policy_server":"bm8"}}`)
 	}))
 	v, _ := matrix.VersionByID("11")
-	ev, err := matrix.Draft{Room: "!r:here.example", Sender: "@alice:here.example", Type: "m.room.message", Content: []byte(`{}`)}.
-		Build(v, matrix.Placing{Depth: 1}, ourName, n.key)
-	if err != nil {
-		t.Fatal(err)
+	sign := func(sender matrix.UserID) (map[string]string, error) {
+		t.Helper()
+		ev, err := matrix.Draft{Room: "!r:here.example", Sender: sender, Type: "m.room.message", Content: []byte(`{}`)}.
+			Build(v, matrix.Placing{Depth: 1}, ourName, n.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n.SignByPolicy(t.Context(), "192.0.2.7:8448", ev)
 	}
-	signatures, err := n.SignByPolicy(t.Context(), "192.0.2.7:8448", ev)
+	ours := matrix.UserID("@alice:" + string(ourName))
+	signatures, err := sign(ours)
 	if err != nil || len(signatures) != 1 || signatures["ed25519:policy_server"] != "c2ln" {
 		t.Errorf("%q: %v", signatures, err)
+	}
+	// While it does not answer, no event of others waits for it.
+	n.failed("192.0.2.7:8448", time.Now())
+	if _, err := sign("@zoe:away.example"); !errors.Is(err, ErrBackingOff) {
+		t.Errorf("asked about an event of others: %v", err)
+	}
+	if _, err := sign(ours); err != nil {
+		t.Errorf("not asked about an event of ours: %v", err)
 	}
 }

@@ -16,6 +16,7 @@ const policyTimeout = 10 * time.Second
 
 // SignByPolicy asks a policy server to sign an event and returns its signatures by the
 // IDs of their keys. They are not checked: what they must verify with is in the room.
+// For an event of a user of ours it is tried although it is backing off: the user waits.
 // Errors are those of [Network.Do].
 //
 // Spec: SS askPolicyServerToSign: "Only the Policy Server's signature is returned."
@@ -26,7 +27,7 @@ func (n *Network) SignByPolicy(ctx context.Context, server matrix.ServerName, ev
 		Path:    "/_matrix/policy/v1/sign",
 		Body:    jsontext.Value(ev.JSON()),
 		Timeout: policyTimeout,
-		Insist:  true,
+		Insist:  ev.Sender.Server() == n.server,
 	}, &answer)
 	if err != nil {
 		return nil, err
