@@ -19,6 +19,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,9 +28,10 @@ import (
 // A fabric is the network of a simulation: connections in memory between servers
 // that have an address each, with links that are slow or cut, and transactions that
 // are lost, repeated and delayed. What befalls a message depends on the seed and on
-// the message alone, so that a seed means the same world each time.
+// when it comes from where, so that a seed means the same world each time.
 type fabric struct {
 	seed  uint64
+	log   io.Writer // or nil
 	roots *x509.CertPool
 	ca    *x509.Certificate
 	caKey *ecdsa.PrivateKey
@@ -39,8 +41,8 @@ type fabric struct {
 	listeners map[netip.Addr]*gate
 	cut       map[[2]netip.Addr]bool
 	wires     map[*wire]bool
-	calm      bool // nothing is lost, repeated or delayed any more
-	heard     map[string]int
+	calm      bool   // nothing is lost, repeated or delayed any more
+	digest    uint64 // of all that came to a server, in whatever order
 }
 
 func newFabric(t *testing.T, seed uint64) *fabric {
@@ -50,7 +52,7 @@ func newFabric(t *testing.T, seed uint64) *fabric {
 	}
 	f := &fabric{
 		seed: seed, caKey: key, roots: x509.NewCertPool(), file: t.TempDir() + "/ca.pem",
-		listeners: make(map[netip.Addr]*gate), cut: make(map[[2]netip.Addr]bool), wires: make(map[*wire]bool), heard: make(map[string]int),
+		listeners: make(map[netip.Addr]*gate), cut: make(map[[2]netip.Addr]bool), wires: make(map[*wire]bool),
 	}
 	f.ca = f.certify(t, &x509.Certificate{Subject: pkix.Name{CommonName: "the fabric"}, IsCA: true, BasicConstraintsValid: true}, key, nil)
 	f.roots.AddCert(f.ca)
@@ -106,6 +108,7 @@ func (f *fabric) dialer(from netip.Addr) func(context.Context, string, string) (
 		switch {
 		case cut:
 			<-ctx.Done()
+			time.Sleep(time.Millisecond) // who asked sees first that it took too long
 			return nil, fmt.Errorf("dial %s: %w", address, ctx.Err())
 		case g == nil:
 			return nil, fmt.Errorf("dial %s: connection refused", address)
@@ -120,6 +123,18 @@ func (f *fabric) dialer(from netip.Addr) func(context.Context, string, string) (
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// note adds to the digest what happens now.
+func (f *fabric) note(what ...any) {
+	now := time.Now()
+	sum := f.chance(now.UnixNano(), what)
+	if f.log != nil {
+		fmt.Fprintf(f.log, "%s %016x %s\n", now.Format("15:04:05.000000"), sum, what)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.digest += sum
 }
 
 // setCut cuts a link or mends it. What is under way on it is lost.
@@ -188,17 +203,18 @@ func (f *fabric) disturb(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		calm := f.calm
-		f.heard[r.RequestURI]++
-		times := f.heard[r.RequestURI]
 		f.mu.Unlock()
-		fate := f.chance("fate", r.Method, r.RequestURI, times) % 100
-		if calm || r.Method != http.MethodPut {
-			h.ServeHTTP(w, r)
-			return
-		}
+		fate := f.chance("fate", time.Now().UnixNano(), r.Host, r.RemoteAddr) % 100
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			panic(http.ErrAbortHandler)
+		}
+		about, _, _ := strings.Cut(r.URL.Path, "/send/") // who numbers transactions side by side may do so in any order
+		f.note(r.RemoteAddr, r.Host, r.Method, about, r.URL.RawQuery, body)
+		if calm || r.Method != http.MethodPut {
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			h.ServeHTTP(w, r)
+			return
 		}
 		again := func(w http.ResponseWriter) {
 			copied := r.Clone(context.WithoutCancel(r.Context()))

@@ -53,7 +53,7 @@ func (s *simulated) start() {
 	}
 	config := Config{
 		Data: s.data, ServerName: s.name(), Registration: RegistrationOpen, RateLimits: Off, PasswordCost: 4,
-		FederationCA: s.fabric.file, AllowPrivateNetworks: On, URLPreviews: Off,
+		FederationCA: s.fabric.file, AllowPrivateNetworks: On, URLPreviews: Off, Presence: PresenceOff,
 	}.withDefaults()
 	s.server = &Server{config: config, log: log, outside: outside{
 		dial:  s.fabric.dialer(s.addr),

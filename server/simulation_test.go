@@ -7,9 +7,11 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -36,9 +38,16 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// simulate lives through one seed, twice the same: all randomness is the seed's, time
+// is virtual, and of the goroutines that could run at one moment one runs at a time.
 func simulate(t *testing.T, seed uint64) {
+	cryptotest.SetGlobalRandom(t, seed)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) {
 		f := newFabric(t, seed)
+		if *simLog {
+			f.log = prefixed{t}
+		}
 		w := newWorld(t, seed, f)
 		for n := range 3 + w.rand.IntN(6) {
 			s := newSimulated(t, f, n, time.Duration(w.rand.IntN(120)-60)*time.Second)
@@ -48,6 +57,7 @@ func simulate(t *testing.T, seed uint64) {
 			w.settle(s)
 		}
 		w.live()
+		t.Logf("seed %d: digest %016x", seed, f.digest)
 		time.Sleep(10 * time.Minute) // what was under way as the servers ended
 	})
 }
