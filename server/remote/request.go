@@ -37,9 +37,6 @@ type Request struct {
 	// news: there is something new for a server that is backing off. It is tried, but
 	// not as if a user waited.
 	news bool
-	// news: there is something new for a server that is backing off. It is tried, but
-	// not as if a user waited.
-	news bool
 	// quiet: that nobody answers says nothing about the server. So it is with keys,
 	// which strangers can have us ask for.
 	quiet bool
