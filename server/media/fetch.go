@@ -29,8 +29,11 @@ const (
 	defaultMaxFetched = 100 << 20
 	// defaultFetchedQuota is the most bytes of all of them together.
 	defaultFetchedQuota = 2 << 30
-	// fetchTime is how long the fetching of a file may take.
-	fetchTime = 10 * time.Minute
+	// fetchTime is how long the fetching of a file may take, and fetchPatience how long
+	// somebody waits for it, beside waiting for a file that is to come: clients and
+	// proxies give up after a minute, and would not learn that it still comes.
+	fetchTime     = 10 * time.Minute
+	fetchPatience = 30 * time.Second
 	// maxFetching is how many files may be fetched at a time, maxFetchingFrom how many
 	// of them from one server, and maxFetchWait how many requests may wait for one.
 	maxFetching     = 12
@@ -122,15 +125,25 @@ func (m *Repository) fetchFile(ctx context.Context, want Want) (store.Media, err
 		return found, api.TryAfter(retryThumbnail)
 	}
 	defer m.fetching.waiting.Release(1)
-	got, err, _ := m.fetches.Do(string(want.Origin)+"/"+string(want.ID), func() (any, error) {
+	fetched := m.fetches.DoChan(string(want.Origin)+"/"+string(want.ID), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
 		defer cancel()
 		return m.fetchOne(ctx, want)
 	})
-	if err != nil {
-		return found, fetchError(want, err)
+	timer := time.NewTimer(want.Wait + fetchPatience)
+	defer timer.Stop()
+	select {
+	case got := <-fetched:
+		if got.Err != nil {
+			return found, fetchError(want, got.Err)
+		}
+		return got.Val.(store.Media), nil
+	case <-timer.C:
+		return found, api.ErrUnknown.WithStatus(http.StatusGatewayTimeout).
+			Because("The file is still on its way from %s: ask for it again in a while", want.Origin)
+	case <-ctx.Done():
+		return found, ctx.Err()
 	}
-	return got.(store.Media), nil
 }
 
 // fetchOne fetches a file in its turn and stores it.

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hearth/server/api"
@@ -241,6 +242,26 @@ func TestSlowServersLeaveTurns(t *testing.T) {
 	if len(m.fetching.lanes.lanes) != 0 {
 		t.Errorf("%d lanes are left", len(m.fetching.lanes.lanes))
 	}
+}
+
+// Who waits for a file that takes long is told so before clients give up, and the file
+// comes all the same.
+func TestFetchInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &elsewhere{gate: make(chan struct{})}
+		slow.add("f", "", "", "slow")
+		m, _ := open(t, Config{Fetch: slow.fetch})
+		began := time.Now()
+		_, err := getFar(m, "f", false)
+		is, ok := errors.AsType[*api.Error](err)
+		if took := time.Since(began); took > time.Minute || !ok || is.Status != http.StatusGatewayTimeout {
+			t.Errorf("after %v: %v", took, err)
+		}
+		close(slow.gate)
+		if w, err := getFar(m, "f", false); err != nil || w.Body.String() != "slow" || slow.asked.Load() != 1 {
+			t.Errorf("%q, %v, fetched %d times", w.Body, err, slow.asked.Load())
+		}
+	})
 }
 
 // Another server gets a file of ours as two parts.

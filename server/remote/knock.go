@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -12,8 +13,12 @@ import (
 	"hearth/store"
 )
 
-// maxKnockAnswer bounds the answer to a knock: the room's stripped state.
-const maxKnockAnswer = 1 << 20
+const (
+	// maxKnockAnswer bounds the answer to a knock: the room's stripped state.
+	maxKnockAnswer = 1 << 20
+	// knockTimeout is how long other servers are asked, all together, while a user waits.
+	knockTimeout = 50 * time.Second
+)
 
 // Knock knocks on a room for a local user: in the room itself if this server is in
 // it, else by way of the servers named, in their order. What the room looks like is
@@ -31,11 +36,16 @@ func (j *Joiner) Knock(ctx context.Context, knock state.Join, servers []matrix.S
 		})
 		return err
 	}
+	within, cancel := context.WithTimeout(ctx, knockTimeout)
+	defer cancel()
 	refusal := fmt.Errorf("knock on %s: %w", knock.Room, ErrNoServer)
 	for i, server := range j.candidates(servers) {
-		err := j.knockAt(ctx, knock, server)
+		err := j.knockAt(within, knock, server)
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		if within.Err() != nil {
+			return weightier(refusal, fmt.Errorf("knock on %s: %w: %w", knock.Room, ErrUnreachable, within.Err()))
 		}
 		if i == 0 {
 			refusal = nil

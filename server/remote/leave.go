@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -13,6 +14,10 @@ import (
 	"hearth/state/matrix"
 	"hearth/store"
 )
+
+// leaveTimeout is how long other servers are asked to let a user go, all together: then
+// the user is rid of it without them.
+const leaveTimeout = 40 * time.Second
 
 // Leave rejects an invite to a room that this server is not in, or withdraws a knock
 // there, at a server that is in the room. Where none of those answers the user is rid
@@ -36,7 +41,9 @@ func (j *Joiner) Leave(ctx context.Context, room matrix.RoomID, user matrix.User
 		return true, nil
 	}
 	left := store.LocalMembership{Room: was.Room, Membership: matrix.Leave}
-	ev, err := j.leaveAt(ctx, room, user, reason, outsideServers(was))
+	within, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	ev, err := j.leaveAt(within, room, user, reason, outsideServers(was))
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
