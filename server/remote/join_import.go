@@ -93,7 +93,7 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, events []stat
 			unknown = append(unknown, ev.Event)
 		}
 	}
-	errs := j.verify(ctx, unknown)
+	errs := checkEvents(ctx, unknown, j.verify)
 	if err := ctx.Err(); err != nil {
 		return nil, err // nothing was found out
 	}
@@ -103,13 +103,11 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, events []stat
 			sound = append(sound, ev)
 			continue
 		}
+		ev.Event = unknown[at]
 		err := errs[at]
 		at++
-		if err == nil && !ev.VerifyContentHash() {
-			ev.Event, err = ev.RedactedCopy()
-		}
 		if err != nil {
-			j.log.Debug("an event of a join is left out", "event", events[i].ID, "err", err)
+			j.log.Debug("an event of a join is left out", "event", ev.ID, "err", err)
 			continue
 		}
 		sound = append(sound, ev)

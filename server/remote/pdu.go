@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -59,21 +60,42 @@ func checkPDUs(ctx context.Context, v *matrix.Version, pdus []jsontext.Value, ve
 	if len(formed) == 0 {
 		return events, errs
 	}
-	// "2. Passes signature checks, otherwise it is dropped."
-	for at, err := range verify(ctx, formed) {
+	for at, err := range checkEvents(ctx, formed, verify) {
 		i, ev := places[at], formed[at]
-		// "3. Passes hash checks, otherwise it is redacted before being processed
-		// further."
-		if err == nil && !ev.VerifyContentHash() {
-			ev, err = ev.RedactedCopy()
-		}
 		if err != nil {
-			errs[i] = &PDUError{Event: formed[at].ID, Err: err}
+			errs[i] = &PDUError{Event: ev.ID, Err: err}
 			continue
 		}
 		events[i] = ev
 	}
 	return events, errs
+}
+
+// checkEvents holds events to the second and third check on receipt, and puts those
+// that must be redacted into the places of what came. The errors are at their places.
+//
+// The hash comes first here: what redaction takes away may be what lets an event do
+// without a signature. An invite by address needs none of its sender, and an invite
+// is all that its redaction leaves of it before version 11.
+func checkEvents(ctx context.Context, events []*matrix.Event, verify verifier) []error {
+	faults := make([]error, len(events))
+	for i, ev := range events {
+		// "3. Passes hash checks, otherwise it is redacted before being processed
+		// further."
+		if ev.VerifyContentHash() {
+			continue
+		}
+		if redacted, err := ev.RedactedCopy(); err != nil {
+			faults[i] = err
+		} else {
+			events[i] = redacted
+		}
+	}
+	// "2. Passes signature checks, otherwise it is dropped."
+	for i, err := range verify(ctx, events) {
+		faults[i] = cmp.Or(faults[i], err)
+	}
+	return faults
 }
 
 func parsePDU(v *matrix.Version, pdu jsontext.Value) (*matrix.Event, error) {
