@@ -25,10 +25,10 @@ const (
 	inboxMemory   = 4 << 20          // that one try may use; see state.Rooms.AcceptFrom
 	inboxAgain    = 16               // tries in a row that bring an event nearer
 	inboxAwait    = 2 * time.Second  // for which a transaction waits for its first try
-	inboxBackoff  = 15 * time.Second // after the first try in vain; doubles
+	inboxBackoff  = time.Second      // after the first try in vain; doubles
 	inboxMaxWait  = time.Hour
-	inboxRest     = 10 * time.Second // between two tries, also of a server that speaks to us
-	moreServers   = 3                // servers of the room that are asked beside the event's origin
+	inboxRest     = 5 * time.Second // no longer than that, where a server speaks to us
+	moreServers   = 3               // servers of the room that are asked beside the event's origin
 )
 
 // An inbox has the events that other servers sent and that lack something, until that

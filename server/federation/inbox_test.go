@@ -193,11 +193,22 @@ func TestQueueIsFair(t *testing.T) {
 	if room != 0 || wait > inboxBackoff || wait < inboxBackoff/2 {
 		t.Errorf("room %d comes, or one after %v", room, wait)
 	}
-	q.heard("one")
-	if _, wait = q.next(now); wait != min(wait, inboxRest) {
+	for range 5 {
+		now = now.Add(wait)
+		if room, _ = q.next(now); room != 100 {
+			t.Errorf("room %d comes after the rest", room)
+		}
+		q.rest(100, true, now)
+		_, wait = q.next(now)
+	}
+	if wait <= inboxRest {
 		t.Errorf("one comes after %v", wait)
 	}
-	if room, _ := q.next(now.Add(inboxBackoff)); room != 100 {
+	q.heard("one")
+	if _, wait = q.next(now); wait != inboxRest {
+		t.Errorf("one that is heard comes after %v", wait)
+	}
+	if room, _ := q.next(now.Add(wait)); room != 100 {
 		t.Errorf("room %d comes after the rest", room)
 	}
 	q.release(100, "one", inboxLoad{1, 1})
