@@ -77,6 +77,7 @@ func (r *Rooms) Accept(ctx context.Context, ev *matrix.Event) (Verdict, error) {
 type reception struct {
 	relay    matrix.EventID // this one is ours to send on, whoever its sender is
 	declined matrix.EventID // the policy server of its room does not sign this one
+	doubts   bool           // the state before it alone forbids nothing yet; see ErrDoubted
 	txn      store.TxnID    // the request of a local user that the event came by; with no other one
 }
 

@@ -39,7 +39,7 @@ func (a *acceptance) look() (verdict Verdict, err error) {
 			verdict = Rejected // no event stands in two rooms
 			return nil
 		}
-		a.linear = len(baseless) == 0 && sameSet(a.prev, a.head.Extremities)
+		a.linear = a.given == nil && len(baseless) == 0 && sameSet(a.prev, a.head.Extremities)
 		verdict, err = cited.judge(a.ev)
 		return err
 	})
@@ -167,7 +167,10 @@ func (a *acceptance) judge(before, current store.SnapshotID) (verdict Verdict, e
 			}
 		}
 		if err := auth.Check(a.ev, at(before)); err != nil {
-			verdict, err = refusedIs(Rejected, err)
+			refusal := err
+			if verdict, err = refusedIs(Rejected, err); err == nil {
+				err = a.doubt(refusal)
+			}
 			return err
 		}
 		verdict = Accepted

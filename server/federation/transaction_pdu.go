@@ -196,7 +196,7 @@ func (s *Server) refuse(v *matrix.Version, pdus []jsontext.Value, why error, res
 }
 
 // accept takes events that passed the first checks, and returns those that lack
-// something, or whose forks are too tangled for us alone.
+// something, whose forks are too tangled for us alone, or that are doubted.
 func (s *Server) accept(ctx context.Context, events []*matrix.Event, results pduResults) (lacking []*matrix.Event, err error) {
 	waits := make(map[matrix.EventID]bool) // of those that are left out
 	hopeless := func(ev *matrix.Event) bool {
@@ -208,7 +208,7 @@ func (s *Server) accept(ctx context.Context, events []*matrix.Event, results pdu
 		if next < 0 {
 			next = len(events)
 		}
-		verdicts, err := s.rooms.AcceptAll(ctx, events[:next])
+		verdicts, err := s.rooms.AcceptUndoubted(ctx, events[:next])
 		for i, verdict := range verdicts {
 			if verdict == state.Rejected {
 				results.fail(events[i].ID, errAgainRules)
@@ -230,5 +230,5 @@ func (s *Server) accept(ctx context.Context, events []*matrix.Event, results pdu
 // fetchable says whether an event failed for what another server may have.
 func fetchable(err error) bool {
 	_, missing := errors.AsType[*state.MissingError](err)
-	return missing || errors.Is(err, state.ErrTangled)
+	return missing || errors.Is(err, state.ErrTangled) || errors.Is(err, state.ErrDoubted)
 }
