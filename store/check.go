@@ -147,9 +147,31 @@ var keyKinds = map[bucketName]struct{ kinds, zero string }{
 	},
 }
 
-// checkKeys holds each key of the buckets by room and user to the kinds that
-// schema.go knows, and its number to one that is given.
+// firstKinds are the kinds of keys of the buckets whose keys begin with one.
+var firstKinds = map[bucketName]string{
+	bucketRemote: string([]byte{
+		remoteBackoff, remoteHost, remoteVerifyKey, remoteInbox, remoteJoin, remoteTxn, remoteOutbox, remoteBehind, remoteRoom,
+		remoteDeviceList, remoteDevice, remoteStaleDevices, remoteMessages,
+	}),
+	bucketMedia: string([]byte{
+		mediaRecord, mediaThumbnail, mediaUse, mediaReserved, mediaReservedBy, mediaPreview, mediaPreviewAt,
+		mediaFetched, mediaFetchedAt, mediaFetchedSum,
+	}),
+}
+
+// checkKeys holds each key to the kinds that schema.go knows, and those of the buckets
+// by room and user to a number that is given.
 func checkKeys(c *checker) error {
+	for bucket, kinds := range firstKinds {
+		err := c.each(bucket, nil, func(key, _ []byte) {
+			if len(key) == 0 || strings.IndexByte(kinds, key[0]) < 0 {
+				c.faultf("bucket %s: key %x is of no known kind", bucketTraits[bucket].name, key)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
 	for bucket, known := range keyKinds {
 		name := bucketTraits[bucket].name
 		numbers := byte(numberRoom)

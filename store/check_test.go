@@ -154,6 +154,12 @@ func TestCheckFindsDamage(t *testing.T) {
 		"history of no event": {"history", func(tx *Tx, r *testRoom) error {
 			return tx.PutHistory(r.num, Place{Position: 1, Num: 9999})
 		}},
+		"remote key of no kind": {"bucket remote: key 51", func(tx *Tx, _ *testRoom) error {
+			return tx.put(bucketRemote, []byte("Q"), nil)
+		}},
+		"media key of no kind": {"bucket media: key 51", func(tx *Tx, _ *testRoom) error {
+			return tx.put(bucketMedia, []byte("Q"), nil)
+		}},
 		"key of no kind": {"no known kind", func(tx *Tx, r *testRoom) error {
 			return tx.put(bucketRoom, keyOf(uint32(r.num), '?'), nil)
 		}},
