@@ -170,7 +170,8 @@ func (c *checker) checkHead(room RoomNum, h Head) {
 }
 
 // checkLocalMember holds a local user's member event of a current state to the
-// user's own record of the room. One that a purge has struck names no event.
+// user's own record of the room. One that a purge has struck names no event; nor does
+// one that came from there when nobody of us was in the room, which is newer.
 func (c *checker) checkLocalMember(ev *StoredEvent) {
 	user, err := matrix.ParseUserID(*ev.StateKey)
 	if err != nil || user.Server() != c.store.server {
@@ -178,9 +179,21 @@ func (c *checker) checkLocalMember(ev *StoredEvent) {
 	}
 	m, known, err := c.LocalMembership(c.UserNum(user), ev.RoomNum)
 	struck := m.Event == 0 && m.Membership == matrix.Leave
-	if err != nil || !known || m.Event != ev.StateNum() && !struck {
+	elsewhere := m.Event == 0 && m.PDU != nil && !c.inRoom(ev.RoomNum)
+	if err != nil || !known || m.Event != ev.StateNum() && !struck && !elsewhere {
 		c.faultf("room %d: event %d is the membership of %s, whose record is of event %d: %v", ev.RoomNum, ev.Num, user, m.Event, err)
 	}
+}
+
+// inRoom says whether a local user is in a room.
+func (c *checker) inRoom(room RoomNum) (in bool) {
+	if err := c.LocalMembers(room, func(_ UserNum, m matrix.Membership) (bool, error) {
+		in = m == matrix.Join
+		return !in, nil
+	}); err != nil {
+		c.faultf("room %d: %v", room, err)
+	}
+	return in
 }
 
 // checkCounts counts the members of the current state.

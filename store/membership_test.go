@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,6 +110,28 @@ func TestStrippedState(t *testing.T) {
 			return true, nil
 		})
 	})
+}
+
+// An invite that comes once everybody of us has left is newer than what we have of
+// the room, and no fault unless somebody of us is there.
+func TestInviteAfterLeaving(t *testing.T) {
+	s := openTest(t)
+	r := putTestRoom(t, s, "12", alice, bob)
+	update(t, s, func(tx *Tx) error {
+		_, err := r.member(tx, bob, matrix.Leave)
+		return errors.Join(err, tx.PutLocalMembership(tx.UserNum(bob), LocalMembership{
+			Room: r.num, Membership: matrix.Invite, Stripped: []byte("[]"), Version: "12", PDU: []byte("{}"),
+		}))
+	})
+	faults := ""
+	if err := s.Check(t.Context(), func(fault string) { faults += fault }); err != nil || !strings.Contains(faults, "whose record is of event 0") {
+		t.Errorf("with alice in the room: %q, %v", faults, err)
+	}
+	update(t, s, func(tx *Tx) error {
+		_, err := r.member(tx, alice, matrix.Leave)
+		return err
+	})
+	checkStore(t, s)
 }
 
 // An event is news for those who are in the room, a membership for its user.
