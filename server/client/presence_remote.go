@@ -76,7 +76,11 @@ func (s *Server) receivePresence(origin matrix.ServerName, list []Presence) erro
 	now := s.now()
 	woken := make(map[store.UserNum]bool)
 	err := s.store.View(func(tx *store.Tx) error {
-		rooms, err := openRooms(tx)
+		var rooms []store.RoomNum
+		err := tx.ServerRooms(tx.ServerNum(origin), func(room store.RoomNum) (bool, error) {
+			rooms = append(rooms, room)
+			return true, nil
+		})
 		if err != nil {
 			return err
 		}
@@ -105,22 +109,6 @@ func (s *Server) receivePresence(origin matrix.ServerName, list []Presence) erro
 	}
 	s.touchAll(woken)
 	return nil
-}
-
-// openRooms returns the rooms that local users are in.
-func openRooms(tx *store.Tx) (rooms []store.RoomNum, err error) {
-	err = tx.Rooms(func(room store.RoomNum, _ store.Head) (bool, error) {
-		inside := false
-		err := tx.LocalMembers(room, func(_ store.UserNum, m matrix.Membership) (bool, error) {
-			inside = m == matrix.Join
-			return !inside, nil
-		})
-		if inside {
-			rooms = append(rooms, room)
-		}
-		return true, err
-	})
-	return rooms, err
 }
 
 // addSharers adds the local users of a room if a remote user is in it.

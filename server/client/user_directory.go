@@ -384,3 +384,15 @@ func (d *directorySearch) rooms() ([]store.RoomNum, error) {
 	}
 	return d.listed, nil
 }
+
+// openRooms returns the rooms that local users are in.
+func openRooms(tx *store.Tx) (rooms []store.RoomNum, err error) {
+	err = tx.Rooms(func(room store.RoomNum, _ store.Head) (bool, error) {
+		inside, err := state.Resident(tx, room)
+		if inside {
+			rooms = append(rooms, room)
+		}
+		return true, err
+	})
+	return rooms, err
+}
