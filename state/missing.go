@@ -46,7 +46,7 @@ var ErrFetch = errors.New("another server could not be asked")
 // Bounds of what one call of AcceptFrom fetches.
 const (
 	maxGap       = 100     // events before one that stands on what is not here
-	maxGapStates = 2       // states below such events; the event itself has one beside them
+	maxGapStates = 3       // states below such events; the event itself has one beside them
 	maxFetched   = 1 << 14 // events by their IDs, over the whole call
 	maxRounds    = 1 << 10 // requests for those; each asks for up to maxTogether
 	maxHeldBytes = 4 << 20 // of events in memory that wait for what they cite or stand on
@@ -62,13 +62,20 @@ const (
 //   - Cited events that are not here, each by its ID. They are kept as outliers: held
 //     to what they cite, and no part of the timeline until they come again as an event
 //     whose prev events are here.
-//   - The state before an event that stands on what is not here even then, by the IDs
-//     of its events. It is held to what any state must be, and resolved with the
-//     states behind those prev events that are here.
+//   - Where the oldest of the events below stand on what is not here even then: that,
+//     by its ID, with the state before it, by the IDs of its events. If it does not
+//     come, the state before the event that stands on it. A state is held to what any
+//     state must be, and resolved with the states behind those prev events that are
+//     here.
 //
-// Where the state before an event cannot be resolved within bounds, the state that
-// the server gives is taken too, since it has resolved it: otherwise the room would
-// end there for us, as all later events stand on that one.
+// An event of the list of whose prev events the server gives none is not taken: it does
+// not tell what its own event stands on. The room does not end there, since the event
+// is below the next one.
+//
+// Where the state before an event cannot be resolved within bounds, or it stands on
+// what was rejected here, the state that the server gives is taken too, since it has
+// resolved it: otherwise the room would end there for us, as all later events stand on
+// that one.
 //
 // Nothing is asked for twice in one call, all of it is bounded, and nothing is held
 // while a request is under way: others read and write in the room meanwhile. What
@@ -116,6 +123,7 @@ func (g *gathering) accept(ctx context.Context, ev *matrix.Event, others []*matr
 	if !resolvable(why) {
 		return 0, why
 	}
+	var lost error
 	if _, baseless := lacking(why); len(baseless) > 0 {
 		if refused, err := g.refuse(ctx, ev); refused || err != nil {
 			return Rejected, err
@@ -124,16 +132,23 @@ func (g *gathering) accept(ctx context.Context, ev *matrix.Event, others []*matr
 		if err != nil {
 			return 0, failed(ev, why, err)
 		}
-		states := maxGapStates
-		for _, old := range below {
-			if _, err := g.take(ctx, old, nil, &states); err != nil && !resolvable(err) {
-				return 0, err
-			}
-			why = nil // it may help
+		if lost, err = g.takeBelow(ctx, below); err != nil {
+			return 0, err
 		}
 	}
+	verdict, why := g.stand(ctx, ev)
+	if why == nil || !resolvable(why) {
+		return verdict, why
+	}
+	absent, err := g.absent(why)
+	if err != nil {
+		return 0, err
+	}
+	if len(absent) > 0 {
+		return 0, failed(ev, why, lost)
+	}
 	states := 1
-	return g.take(ctx, ev, why, &states)
+	return g.takeGiven(ctx, ev, why, &states)
 }
 
 // resolvable says whether an error is about one event, for which more may be
@@ -279,36 +294,6 @@ func ancestors(ev *matrix.Event, pool map[matrix.EventID]*matrix.Event) (list []
 		}
 	}
 	return list[:len(list)-1], ground // without ev itself
-}
-
-// take takes an event, with outliers for what it cites, and, as long as states are
-// left, with the state before it. why is how it failed already, or nil.
-func (g *gathering) take(ctx context.Context, ev *matrix.Event, why error, states *int) (verdict Verdict, err error) {
-	if why == nil {
-		if verdict, why = g.rooms.acceptOne(ctx, ev, g.how); why == nil || !resolvable(why) {
-			return verdict, why
-		}
-	}
-	if cited, _ := lacking(why); len(cited) > 0 {
-		if err := g.fetchAside(ctx, ev.Room, cited); err != nil {
-			return 0, failed(ev, why, err)
-		}
-		if verdict, why = g.rooms.acceptOne(ctx, ev, g.how); why == nil || !resolvable(why) {
-			return verdict, why
-		}
-	}
-	if cited, _ := lacking(why); len(cited) > 0 || *states == 0 {
-		return 0, why
-	}
-	if refused, err := g.refuse(ctx, ev); refused || err != nil {
-		return Rejected, err
-	}
-	*states--
-	given, err := g.stateBefore(ctx, ev)
-	if err != nil {
-		return 0, failed(ev, why, err)
-	}
-	return g.rooms.acceptGiven(ctx, ev, g.how, given)
 }
 
 // acceptGiven takes an event with the state before it that another server gave.

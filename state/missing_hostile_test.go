@@ -82,9 +82,10 @@ func TestHostileAnswers(t *testing.T) {
 			}
 		},
 		"events that stand on each other": func(p *peer, s *Source, room, _ matrix.RoomID) {
+			below := string(last(p.all(room)).PrevEvents[0])
 			circle := []*matrix.Event{
-				p.forge(room, "$gap:far.example", []string{"$two:far.example"}, nil, far),
-				p.forge(room, "$two:far.example", []string{"$gap:far.example", "$two:far.example"}, nil, far),
+				p.forge(room, below, []string{"$two:far.example"}, nil, far),
+				p.forge(room, "$two:far.example", []string{below, "$two:far.example"}, nil, far),
 			}
 			s.Missing = func(_ context.Context, _ MissingEvents, take func(*matrix.Event) error) error {
 				return errors.Join(take(circle[0]), take(circle[1]), take(circle[0]))
@@ -130,7 +131,7 @@ func TestHostileAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
-			from, to := &peer{house: h, lies: make(map[matrix.EventID]*matrix.Event)}, newHouse(t)
+			from, to := &peer{house: h, gap: 1, lies: make(map[matrix.EventID]*matrix.Event)}, newHouse(t)
 			room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: "1"})
 			other := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: "1"})
 			h.must(h.join(room, bob))
@@ -144,7 +145,10 @@ func TestHostileAnswers(t *testing.T) {
 			to.must(err)
 			_, err = to.rooms.AcceptAll(context.Background(), h.all(other))
 			to.must(err)
-			h.must(h.join(room, carol))
+			_, err = h.set(room, alice, "m.room.topic", "", `{"topic":"new"}`)
+			h.must(err)
+			h.must(h.join(room, carol)) // below what is told of the gap
+			h.send(room, carol, "m.room.message", `{}`)
 			end := from.find(h.send(room, carol, "m.room.message", `{}`))
 			source := from.source()
 			lie(from, &source, room, other)
@@ -173,7 +177,7 @@ func TestHostileAnswers(t *testing.T) {
 // Rejected events and false creates are in no state, whatever another server says.
 func TestRejectedEventsAreInNoGivenState(t *testing.T) {
 	from, to, events, shared := startRoom(t, "1", 3)
-	from.gap = 0
+	from.gap = 1
 	room := last(events).Room
 	key := string("@eve:home.example")
 	intruder := from.build(room, events[shared-1:shared], 9, matrix.Draft{Sender: "@eve:home.example", Type: "m.room.name", StateKey: new(string), Content: []byte(`{}`)})

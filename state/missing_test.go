@@ -189,7 +189,7 @@ func startRoom(t *testing.T, version string, topics int) (from *peer, to *house,
 func last(events []*matrix.Event) *matrix.Event { return events[len(events)-1] }
 
 // A gap is filled by its events where the other server gives them all, and else by
-// the state below those that it gives.
+// the event below those that it gives, with the state before that.
 func TestGap(t *testing.T) {
 	for _, version := range []string{"1", "6", "11", "12"} {
 		for _, tc := range []struct {
@@ -198,8 +198,8 @@ func TestGap(t *testing.T) {
 			states int
 		}{
 			{"by its events", 1 << 20, 0},
-			{"by a state below some events", 3, 1},
-			{"by a state alone", 0, 1},
+			{"by a state below some events", 4, 1},
+			{"by a state below one event", 1, 1},
 		} {
 			t.Run(version+"/"+tc.name, func(t *testing.T) {
 				from, to, events, shared := startRoom(t, version, 5)
@@ -210,7 +210,7 @@ func TestGap(t *testing.T) {
 				}
 				sameState(t, "current", to.current(last(events).Room), from.current(last(events).Room))
 				sameState(t, "before", to.stateBefore(last(events).ID), from.stateBefore(last(events).ID))
-				want := shared + min(tc.gap, len(events)-shared-1) + 1
+				want := shared + min(tc.gap+tc.states, len(events)-shared-1) + 1
 				if n := len(to.timeline(last(events).Room)); n != want {
 					t.Errorf("%d events in the timeline, want %d", n, want)
 				}
@@ -275,7 +275,7 @@ func TestReversedListIsItsOwnGap(t *testing.T) {
 // A call that is cut short keeps what came, and the next asks for the rest alone.
 func TestFetchingIsResumed(t *testing.T) {
 	from, to, events, _ := startRoom(t, "11", 6)
-	from.gap = 0
+	from.gap = 1
 	from.must(from.rooms.Leave(context.Background(), last(events).Room, carol, ""))
 	for i := range 10 {
 		from.must(from.join(last(events).Room, matrix.UserID(fmt.Sprintf("@u%d:home.example", i))))
@@ -305,7 +305,7 @@ func TestFetchingIsResumed(t *testing.T) {
 // While requests are under way others send in the room, and a context that ends
 // ends the call.
 func TestFetchingHoldsNothing(t *testing.T) {
-	for _, gap := range []int{0, 1 << 20} {
+	for _, gap := range []int{1, 1 << 20} {
 		from, to, events, _ := startRoom(t, "12", 5)
 		from.gap = gap
 		room, sent := last(events).Room, 0
@@ -328,7 +328,7 @@ func TestFetchingHoldsNothing(t *testing.T) {
 	}
 	from, to, events, _ := startRoom(t, "12", 5)
 	ctx, cancel := context.WithCancel(context.Background())
-	from.gap, from.pending = 0, cancel
+	from.gap, from.pending = 1, cancel
 	if _, err := to.rooms.AcceptFrom(ctx, events[len(events)-1:], from.source()); !errors.Is(err, context.Canceled) {
 		t.Errorf("the context has ended: %v", err)
 	}
@@ -338,7 +338,7 @@ func TestFetchingHoldsNothing(t *testing.T) {
 // more places than one write holds.
 func TestGivenStateIsTheOthersState(t *testing.T) {
 	h := newHouse(t)
-	from, to := &peer{house: h}, newHouse(t)
+	from, to := &peer{house: h, gap: 1}, newHouse(t)
 	room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: "12"})
 	_, err := to.rooms.AcceptAll(context.Background(), h.all(room))
 	to.must(err)
@@ -369,8 +369,8 @@ func TestGivenStateIsTheOthersState(t *testing.T) {
 // A room that is purged while a request is under way is not known any more, and one
 // that has begun anew since is another, with which no state of the old one is compared.
 func TestFetchingIsOverWhenTheRoomIsPurged(t *testing.T) {
-	for _, gap := range []int{0, 3} {
-		for stage := range 4 { // the request during which it happens
+	for _, gap := range []int{1, 3} {
+		for stage := range 5 { // the request during which it happens
 			for _, anew := range []bool{false, true} {
 				t.Run(fmt.Sprintf("gap %d/request %d/anew %t", gap, stage, anew), func(t *testing.T) {
 					from, to, events, shared := startRoom(t, "12", 5)

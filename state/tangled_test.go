@@ -41,10 +41,13 @@ func TestTangledStateIsNoWayAroundABan(t *testing.T) {
 				draft.Room = room
 				back, err := draft.Build(back.Version, placing, "home.example", h.rooms.Key())
 				h.must(err)
+				draft.Content = []byte(`{"body":"and here I stay"}`)
+				top, err := draft.Build(back.Version, matrix.Placing{Prev: []matrix.EventID{back.ID}, Auth: back.AuthEvents, Depth: 52}, "home.example", h.rooms.Key())
+				h.must(err)
 				before := h.current(room)
 				lowerBounds(t, 2)
 				source := Source{
-					Missing: func(context.Context, MissingEvents, func(*matrix.Event) error) error { return nil },
+					Missing: func(_ context.Context, _ MissingEvents, take func(*matrix.Event) error) error { return take(back) },
 					Events: func(context.Context, matrix.RoomID, []matrix.EventID, func(*matrix.Event) error) error {
 						return nil
 					},
@@ -57,7 +60,7 @@ func TestTangledStateIsNoWayAroundABan(t *testing.T) {
 						return nil
 					},
 				}
-				verdicts, err := h.rooms.AcceptFrom(context.Background(), []*matrix.Event{back}, source)
+				verdicts, err := h.rooms.AcceptFrom(context.Background(), []*matrix.Event{top}, source)
 				h.must(err)
 				if verdicts[0] != tc.verdict {
 					t.Errorf("verdict %d, want %d", verdicts[0], tc.verdict)

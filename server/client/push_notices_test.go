@@ -57,11 +57,19 @@ func TestNoticeOfAnInviteThatWasAnOutlier(t *testing.T) {
 	if verdict, err := rooms.Accept(ctx, invite); err != nil || verdict != state.Accepted {
 		t.Fatalf("the invite elsewhere: %d, %v", verdict, err)
 	}
-	last, err := rooms.Send(ctx, store.TxnID{}, matrix.Draft{Room: room, Sender: far, Type: "m.room.message", Content: []byte(`{}`)})
-	must(err)
+	var last matrix.EventID
+	for range 3 { // of which the first is not told of
+		last, err = rooms.Send(ctx, store.TxnID{}, matrix.Draft{Room: room, Sender: far, Type: "m.room.message", Content: []byte(`{}`)})
+		must(err)
+	}
 	source := state.Source{
-		Missing: func(context.Context, state.MissingEvents, func(*matrix.Event) error) error { return nil },
-		Events: func(_ context.Context, _ matrix.RoomID, _ []matrix.EventID, take func(*matrix.Event) error) error {
+		Missing: func(_ context.Context, _ state.MissingEvents, take func(*matrix.Event) error) error {
+			return take(events[len(events)-2])
+		},
+		Events: func(_ context.Context, _ matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error {
+			if ids[0] == events[len(events)-3].ID {
+				return take(events[len(events)-3])
+			}
 			return take(invite)
 		},
 		StateIDs: func(_ context.Context, _ matrix.RoomID, _ matrix.EventID, take func(matrix.EventID) error) error {

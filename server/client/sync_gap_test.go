@@ -84,6 +84,8 @@ func TestSyncAcrossGap(t *testing.T) {
 	var ids []matrix.EventID
 	topic := buildEvent(t, s, room, matrix.Draft{Sender: "@alice:hearth.test", Type: "m.room.topic", StateKey: &none, Content: []byte(`{"topic":"lost"}`)}, "$older")
 	ev := buildEvent(t, s, room, matrix.Draft{Sender: "@alice:hearth.test", Type: "m.room.name", StateKey: &none, Content: []byte(`{"name":"new"}`)}, topic.ID)
+	mid := buildEvent(t, s, room, matrix.Draft{Sender: "@alice:hearth.test", Type: "m.x", Content: []byte(`{}`)}, ev.ID)
+	top := buildEvent(t, s, room, matrix.Draft{Sender: "@alice:hearth.test", Type: "m.y", Content: []byte(`{}`)}, mid.ID)
 	err := s.store.View(func(tx *store.Tx) error {
 		num, head, err := state.Head(tx, matrix.RoomID(room))
 		if err != nil {
@@ -98,9 +100,12 @@ func TestSyncAcrossGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verdicts, err := s.rooms.AcceptFrom(t.Context(), []*matrix.Event{ev}, state.Source{
-		Missing: func(context.Context, state.MissingEvents, func(*matrix.Event) error) error { return nil },
-		Events: func(_ context.Context, _ matrix.RoomID, _ []matrix.EventID, take func(*matrix.Event) error) error {
+	verdicts, err := s.rooms.AcceptFrom(t.Context(), []*matrix.Event{top}, state.Source{
+		Missing: func(_ context.Context, _ state.MissingEvents, take func(*matrix.Event) error) error { return take(mid) },
+		Events: func(_ context.Context, _ matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error {
+			if ids[0] == ev.ID {
+				return take(ev)
+			}
 			return take(topic)
 		},
 		StateIDs: func(_ context.Context, _ matrix.RoomID, _ matrix.EventID, take func(matrix.EventID) error) error {
@@ -118,16 +123,16 @@ func TestSyncAcrossGap(t *testing.T) {
 	s.do("PUT", roomPath(room, "send", "m.room.message", "2"), alice, `{"body":"2"}`)
 
 	timeline, before, _, limited, _ := sync("since=" + since)
-	if got := fmt.Sprint(timeline, before, limited); got != "[m.room.name m.room.message] [m.room.topic] true" {
+	if got := fmt.Sprint(timeline, before, limited); got != "[m.room.name m.x m.y m.room.message] [m.room.topic] true" {
 		t.Errorf("classic: %s", got)
 	}
 	timeline, _, after, limited, _ := sync("use_state_after=true&since=" + since)
 	slices.Sort(after)
-	if got := fmt.Sprint(timeline, after, limited); got != "[m.room.message m.room.name m.room.message] [m.room.name m.room.topic] false" {
+	if got := fmt.Sprint(timeline, after, limited); got != "[m.room.message m.room.name m.x m.y m.room.message] [m.room.name m.room.topic] false" {
 		t.Errorf("with state_after: %s", got)
 	}
 	timeline, before, _, limited, _ = sync("")
-	if got := strings.Join(timeline, " "); got != "m.room.name m.room.message" || !limited || !slices.Contains(before, "m.room.topic") || slices.Contains(before, "m.room.name") {
+	if got := strings.Join(timeline, " "); got != "m.room.name m.x m.y m.room.message" || !limited || !slices.Contains(before, "m.room.topic") || slices.Contains(before, "m.room.name") {
 		t.Errorf("at first: %s, state %s, limited: %v", got, before, limited)
 	}
 }
