@@ -251,17 +251,22 @@ func (rm *room) addAlias(c Creation) error {
 
 // addPreset adds the state that the preset stands for, but for what the
 // client sets itself.
+//
+// A public room has no m.room.guest_access: its "forbidden" is what holds without the
+// event, as no guest may join unless "the m.room.guest_access state event is present on
+// the room, and has the guest_access value can_join" (CS Guest access). Other servers
+// leave it out as well.
 func (rm *room) addPreset(c Creation) error {
 	rule, guests := "invite", "can_join"
 	if c.Preset == PresetPublic {
-		rule, guests = "public", "forbidden"
+		rule, guests = "public", ""
 	}
 	for _, s := range []struct{ typ, key, value string }{
 		{"m.room.join_rules", "join_rule", rule},
 		{"m.room.history_visibility", "history_visibility", "shared"},
 		{"m.room.guest_access", "guest_access", guests},
 	} {
-		if c.initial(s.typ, "") >= 0 {
+		if s.value == "" || c.initial(s.typ, "") >= 0 {
 			continue
 		}
 		if err := rm.addState(c.Creator, s.typ, "", encode(map[string]string{s.key: s.value})); err != nil {
