@@ -17,10 +17,16 @@ import (
 type roomEntry struct {
 	Summary       *roomSummary                    `json:"summary,omitzero"`
 	Timeline      roomTimeline                    `json:"timeline"`
-	Ephemeral     eventList[jsontext.Value]       `json:"ephemeral,omitzero"`
+	Ephemeral     *ephemeralEvents                `json:"ephemeral,omitzero"`
 	AccountData   eventList[accountDataEvent]     `json:"account_data,omitzero"`
 	Unread        *unreadCounts                   `json:"unread_notifications,omitzero"`
 	UnreadThreads map[matrix.EventID]unreadCounts `json:"unread_thread_notifications,omitzero"`
+}
+
+// ephemeralEvents is what is typed and read in a room. The section is in the entry of
+// every joined room, be there events in it or not.
+type ephemeralEvents struct {
+	Events []jsontext.Value `json:"events"`
 }
 
 // roomTimeline is a part of a room's timeline.
@@ -202,6 +208,7 @@ func (rs *roomSync) collectData() error {
 // collectEphemeral takes receipts, typing and unread counts.
 func (rs *roomSync) collectEphemeral() error {
 	room, filter := rs.room.member.Room, &rs.req.filter.Room.Ephemeral
+	rs.entry.Ephemeral = new(ephemeralEvents)
 	receipts, read, err := rs.syncReceipts(rs.tx, rs.req.who, rs.format.ignored, room, rs.since)
 	if err != nil {
 		return err
@@ -241,7 +248,7 @@ func (rs *roomSync) addEphemeral(typ string, content jsontext.Value) {
 func (rs *roomSync) empty() bool {
 	e := &rs.entry
 	fresh := rs.req.initial || rs.req.fullState || rs.room.member.Position > rs.req.since.pos
-	return !fresh && len(rs.shown) == 0 && len(rs.state) == 0 && len(e.Ephemeral.Events) == 0 &&
+	return !fresh && len(rs.shown) == 0 && len(rs.state) == 0 && (e.Ephemeral == nil || len(e.Ephemeral.Events) == 0) &&
 		len(e.AccountData.Events) == 0 && !e.Timeline.Limited && !rs.named && !rs.read
 }
 
