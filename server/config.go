@@ -68,7 +68,7 @@ func (c *Config) settings() []setting {
 		{group: "Listening", name: "listen", arg: "ADDR,…", value: list(&c.Listen, parseListen), initial: "127.0.0.1:8008",
 			help: "plain HTTP, to try it or behind a proxy; unix:/path for a socket, off for none"},
 		{name: "listen-tls", arg: "ADDR,…", value: list(&c.ListenTLS, parseListen), initial: "off",
-			help: "HTTPS, with --tls-cert and --tls-key"},
+			help: "HTTPS, with --tls-cert and --tls-key; other servers look for port 8448, clients for 443"},
 		{name: "tls-cert", arg: "FILE", value: text(&c.TLSCert, parsePath),
 			help: "certificate with its chain (PEM), read again when the file changes"},
 		{name: "tls-key", arg: "FILE", value: text(&c.TLSKey, parsePath),
@@ -91,7 +91,7 @@ func (c *Config) settings() []setting {
 			help: "port for the challenge by TLS"},
 
 		{group: "Other servers", name: "federation", arg: "on|off", value: onOff(&c.Federation), initial: "on",
-			help: "whether rooms are shared with other servers"},
+			help: "whether rooms are shared with other servers; they reach this one over HTTPS"},
 		{name: "federation-ca", arg: "FILE", value: text(&c.FederationCA, parsePath),
 			help: "further root certificates (PEM) for requests to other servers"},
 		{name: "trusted-key-servers", arg: "NAME,…", value: list(&c.TrustedKeyServers, matrix.ParseServerName),

@@ -14,10 +14,16 @@
 // with a cursor of its own. What must survive a crash is in the store and never in
 // a channel.
 //
-// Other servers come in at server/federation, which checks who has signed a request,
-// and are reached through server/remote, which finds them, signs, knows their keys,
-// leaves alone who does not answer, and sends each the events that it should have,
-// from a cursor of its own on the stream.
+// Other servers come in at server/federation, which checks who has signed a request.
+// What a transaction brings is on disk before it is answered: an event that lacks
+// others waits in an inbox in the store until those are fetched. All that goes out to
+// other servers goes through server/remote. Its Network finds them, signs, knows their
+// keys, and leaves alone who does not answer; its Sender gives each the events that it
+// should have, from a cursor of its own on the stream, and what waits in its outbox;
+// its Joiner reads the answer to a join from a file beside the database, step by step,
+// and goes on with it after a restart; its DeviceLists follow the devices of users who
+// share a room with ours. The two packages know nothing of each other, nor of
+// server/client: what one has and another needs is handed over here, as functions.
 //
 // A package imports only packages of a lower number, and a test here holds all of
 // them to it:
@@ -38,7 +44,9 @@
 // --memory is a ceiling for the whole process. Go's collector works against a limit
 // below it, connections are bounded by it ([Server.listen]), and nothing here grows
 // with what strangers send: headers, bodies, connections and the rate limits'
-// table have bounds of their own. After a burst, what it has used goes back to the
+// table have bounds of their own. Jobs that can be big take their weight from one budget
+// first (budget.go): thumbnails, joins, transactions and answers of other servers that
+// are large. After a burst, what it has used goes back to the
 // system (idle.go).
 //
 // # Dependencies, and why
