@@ -78,6 +78,7 @@ type reception struct {
 	relay    matrix.EventID // this one is ours to send on, whoever its sender is
 	declined matrix.EventID // the policy server of its room does not sign this one
 	doubts   bool           // the state before it alone forbids nothing yet; see ErrDoubted
+	unasked  bool           // no policy server is asked; see ErrUnsigned
 	txn      store.TxnID    // the request of a local user that the event came by; with no other one
 }
 
@@ -103,6 +104,9 @@ func (r *Rooms) acceptAll(ctx context.Context, events []*matrix.Event, how recep
 	for len(verdicts) < len(events) {
 		some, err := r.acceptSome(ctx, events[len(verdicts):], how)
 		verdicts = append(verdicts, some...)
+		if how.unasked && errors.Is(err, ErrUnsigned) {
+			return verdicts, err
+		}
 		if ev, declined, ok := r.review(ctx, err); ok {
 			events = slices.Clone(events)
 			events[len(verdicts)], how.declined = ev, declined

@@ -16,9 +16,10 @@ var ErrDoubted = errors.New("the state before the event forbids what it cites")
 
 // AcceptUndoubted is [Rooms.AcceptAll] for who goes on with [Rooms.AcceptFrom] where
 // events are doubted: the first such ends it with an error that wraps ErrDoubted, and is
-// not rejected yet.
+// not rejected yet. So does one that a policy server must be asked about, with
+// ErrUnsigned: no other server is asked for anything.
 func (r *Rooms) AcceptUndoubted(ctx context.Context, events []*matrix.Event) ([]Verdict, error) {
-	return r.acceptAll(ctx, events, reception{doubts: true})
+	return r.acceptAll(ctx, events, reception{doubts: true, unasked: true})
 }
 
 // doubt returns why a refusal by the state before the event is no verdict; nil: it is

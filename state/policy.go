@@ -102,6 +102,10 @@ func (r *Rooms) askPolicy(ctx context.Context, p *policy, ev *matrix.Event) (*ma
 	return signed, nil
 }
 
+// ErrUnsigned is wrapped where an event from elsewhere lacks the signature of the room's
+// policy server, which was not asked.
+var ErrUnsigned = errors.New("the room's policy server has not signed the event")
+
 // unsigned is the error of an event from elsewhere that has passed all other checks
 // and lacks the signature of the room's policy server.
 type unsigned struct {
@@ -113,6 +117,9 @@ type unsigned struct {
 func (u *unsigned) Error() string {
 	return fmt.Sprintf("%s lacks the signature of the policy server %s", u.event.ID, u.policy.server)
 }
+
+// Unwrap returns ErrUnsigned.
+func (u *unsigned) Unwrap() error { return ErrUnsigned }
 
 // recommended is the last of the checks on an event from elsewhere: "Is validated by
 // the Policy Server, if the room is using a Policy Server, otherwise it is soft

@@ -231,6 +231,10 @@ func TestPolicyReceive(t *testing.T) {
 	if err != nil || len(verdicts) != 2 || verdicts[0] != Accepted || verdicts[1] != SoftFailed {
 		t.Errorf("a signed event and a refused one: %v, %v", verdicts, err)
 	}
+	asked := p.asked
+	if verdicts, err := h.rooms.AcceptUndoubted(context.Background(), []*matrix.Event{from(true), from(false)}); len(verdicts) != 1 || !errors.Is(err, ErrUnsigned) || p.asked != asked {
+		t.Errorf("who asks nobody: %v, %v, asked %d times", verdicts, err, p.asked-asked)
+	}
 	h.rooms.SetOutside(Outside{})
 	if verdict := h.accept(from(false)); verdict != SoftFailed {
 		t.Errorf("nobody to ask: %v", verdict)

@@ -96,7 +96,12 @@ func (s *Server) receiveRoom(ctx context.Context, from matrix.ServerName, room m
 	if arriving {
 		return nil, s.inbox.keep(ctx, num, from, events)
 	}
+	end, err := s.turns.work(ctx)
+	if err != nil {
+		return nil, err
+	}
 	lacking, err := s.accept(ctx, events, results)
+	end()
 	if err != nil || len(lacking) == 0 {
 		return nil, err
 	}
@@ -196,7 +201,8 @@ func (s *Server) refuse(v *matrix.Version, pdus []jsontext.Value, why error, res
 }
 
 // accept takes events that passed the first checks, and returns those that lack
-// something, whose forks are too tangled for us alone, or that are doubted.
+// something, be it a policy server's signature, whose forks are too tangled for us
+// alone, or that are doubted.
 func (s *Server) accept(ctx context.Context, events []*matrix.Event, results pduResults) (lacking []*matrix.Event, err error) {
 	waits := make(map[matrix.EventID]bool) // of those that are left out
 	hopeless := func(ev *matrix.Event) bool {
@@ -230,5 +236,5 @@ func (s *Server) accept(ctx context.Context, events []*matrix.Event, results pdu
 // fetchable says whether an event failed for what another server may have.
 func fetchable(err error) bool {
 	_, missing := errors.AsType[*state.MissingError](err)
-	return missing || errors.Is(err, state.ErrTangled) || errors.Is(err, state.ErrDoubted)
+	return missing || errors.Is(err, state.ErrTangled) || errors.Is(err, state.ErrDoubted) || errors.Is(err, state.ErrUnsigned)
 }

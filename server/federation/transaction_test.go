@@ -2,6 +2,8 @@ package federation
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -161,6 +163,63 @@ func TestEDUs(t *testing.T) {
 			t.Errorf("again, after %v: %d, taken %d times", fault, code, len(got))
 		}
 	}
+}
+
+// Whoever thinks about the events of one server for long, keeps no other waiting.
+func TestSlowServersKeepNobodyWaiting(t *testing.T) {
+	p := newPair(t)
+	slow, reached := make(chan struct{}), make(chan struct{}, 2*maxTransactions)
+	p.server.check = func(ctx context.Context, v *matrix.Version, pdus []jsontext.Value) ([]*matrix.Event, []error) {
+		if !strings.Contains(string(pdus[0]), "hello") {
+			reached <- struct{}{}
+			<-slow
+		}
+		return checkForm(ctx, v, pdus)
+	}
+	var waiting sync.WaitGroup
+	ev := p.peer.send(p.room, "tarpit")
+	for i := range maxTransactions {
+		waiting.Go(func() { p.transact(matrix.ServerName(fmt.Sprintf("s%d.test", i)), "1", body(ev)) })
+	}
+	for range maxTransactions {
+		<-reached
+	}
+	next := p.peer.build(matrix.Draft{Room: p.room, Sender: alice, Type: "m.room.message", Content: []byte(`{"body":"hello"}`)}, ev.PrevEvents...)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	context.AfterFunc(ctx, func() { close(slow) })
+	if wrong := p.deliver(next); wrong[next.ID] != "" || ctx.Err() != nil || !p.here.shown(next.ID) {
+		t.Errorf("%q, waited for the others: %v", wrong, ctx.Err())
+	}
+	cancel()
+	waiting.Wait()
+}
+
+// A policy server is asked while nobody waits for it.
+func TestPolicyServerIsAskedLater(t *testing.T) {
+	p := newPair(t)
+	key := matrix.SigningKey{ID: "ed25519:policy_server", Private: p.peer.key.Private}
+	answer, late := make(chan struct{}), time.AfterFunc(8*time.Second, func() { t.Error("the transaction waits for the policy server") })
+	p.here.rooms.SetOutside(state.Outside{Sign: func(ctx context.Context, server matrix.ServerName, ev *matrix.Event) (map[string]string, error) {
+		select {
+		case <-answer:
+		case <-time.After(10 * time.Second):
+		}
+		signed, err := ev.Signed(server, key)
+		if err != nil {
+			return nil, err
+		}
+		return signed.SignaturesOf(server), nil
+	}})
+	public := base64.RawStdEncoding.EncodeToString(key.Private.Public().(ed25519.PublicKey))
+	p.deliver(p.peer.set(p.room, "m.room.policy", "", `{"via":"peer.test","public_keys":{"ed25519":"`+public+`"}}`))
+	ev := p.peer.send(p.room, "hello")
+	if wrong := p.deliver(ev); wrong[ev.ID] != "" || p.here.shown(ev.ID) {
+		t.Errorf("%q", wrong)
+	}
+	late.Stop()
+	close(answer)
+	p.eventually("the event is signed and shown", func() bool { return p.here.shown(ev.ID) })
 }
 
 // The transactions of one server have turns; too many of them are told to come back.

@@ -14,8 +14,9 @@ import (
 // the first, or plays.
 const maxTurns = 3
 
-// turns has the transactions of each server handled one by one, and not too many of
-// all servers at a time.
+// turns has the transactions of each server handled one by one, and the events of not
+// too many of all servers taken at a time. While others are asked for keys nobody
+// waits but who sent what they are for.
 type turns struct {
 	all *semaphore.Weighted
 	mu  sync.Mutex // guards of and the users of each turn
@@ -38,26 +39,34 @@ func (t *turns) take(ctx context.Context, server matrix.ServerName) (end func(),
 	if own == nil {
 		return nil, errBusy
 	}
-	wait, cancel := context.WithTimeout(ctx, maxTransactionWait)
-	defer cancel()
-	if err = own.free.Acquire(wait, 1); err == nil {
-		if err = t.all.Acquire(wait, 1); err != nil {
-			own.free.Release(1)
-		}
-	}
-	switch {
-	case ctx.Err() != nil && err != nil:
+	if err := acquire(ctx, own.free); err != nil {
 		t.leave(server, own)
-		return nil, ctx.Err()
-	case err != nil:
-		t.leave(server, own)
-		return nil, errBusy
+		return nil, err
 	}
 	return func() {
-		t.all.Release(1)
 		own.free.Release(1)
 		t.leave(server, own)
 	}, nil
+}
+
+// work waits until events may be taken, and returns what ends it. In between no other
+// server is asked for anything. Errors are those of take.
+func (t *turns) work(ctx context.Context) (end func(), err error) {
+	if err := acquire(ctx, t.all); err != nil {
+		return nil, err
+	}
+	return func() { t.all.Release(1) }, nil
+}
+
+// acquire takes one of a semaphore, unless that takes too long.
+func acquire(ctx context.Context, free *semaphore.Weighted) error {
+	wait, cancel := context.WithTimeout(ctx, maxTransactionWait)
+	defer cancel()
+	err := free.Acquire(wait, 1)
+	if err != nil && ctx.Err() == nil {
+		err = errBusy
+	}
+	return err
 }
 
 // join returns a server's turn, nil where too many wait for it.
