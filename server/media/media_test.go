@@ -251,21 +251,28 @@ func TestThumbnail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		img, err := jpeg.Decode(w.Body)
+		img, err := png.Decode(w.Body)
 		if err != nil || img.Bounds().Size() != image.Pt(96, 96) {
 			t.Errorf("a thumbnail of %v, %v", img.Bounds(), err)
 		}
-		if got := w.Header().Get("Content-Disposition"); got != "inline; filename=thumbnail.jpg" {
+		if got := w.Header().Get("Content-Disposition"); got != "inline; filename=thumbnail.png" {
 			t.Errorf("Content-Disposition: %q", got)
 		}
-		if w.Header().Get("Content-Type") != "image/jpeg" || w.Header().Get("Content-Security-Policy") == "" {
+		if w.Header().Get("Content-Type") != "image/png" || w.Header().Get("Content-Security-Policy") == "" {
 			t.Errorf("headers %v", w.Header())
 		}
 	}
 	if made != 1 {
 		t.Errorf("a thumbnail was made %d times", made)
 	}
-	w, err := getThumbnail(m, twin, picture.Request{Width: 800, Height: 600, Method: picture.Scale})
+	w, err := getThumbnail(m, twin, picture.Request{Width: 192, Height: 192, Method: picture.Crop})
+	if err != nil || w.Header().Get("Content-Type") != "image/jpeg" || w.Header().Get("Content-Disposition") != "inline; filename=thumbnail.jpg" {
+		t.Errorf("a larger thumbnail: %v, %v", w.Header(), err)
+	}
+	if _, err := jpeg.Decode(w.Body); err != nil {
+		t.Errorf("a larger thumbnail: %v", err)
+	}
+	w, err = getThumbnail(m, twin, picture.Request{Width: 800, Height: 600, Method: picture.Scale})
 	if err != nil || w.Header().Get("Content-Type") != "image/png" || w.Header().Get("Content-Disposition") != "inline; filename=thumbnail.png" {
 		t.Errorf("a small picture: %v, %v", w.Header(), err)
 	}

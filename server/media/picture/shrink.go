@@ -12,10 +12,14 @@ import (
 // jpegQuality is what thumbnails are encoded with, from 1 to 100.
 const jpegQuality = 80
 
+// maxLossless is the most pixels of a PNG's thumbnail that is a PNG as well: the lines of
+// a drawing stay sharp, and it has 50 kB at most.
+const maxLossless = 128 * 128
+
 // Thumbnail makes the thumbnail of a plan that Plan returned and writes it to w:
-// as JPEG, or as PNG if it can be seen through. It can be called once. The error
-// wraps ErrBroken or ErrTooLarge, or is ctx's, w's or that of the reader given to
-// Open. What has been written before an error is worth nothing.
+// as JPEG, or as PNG if it can be seen through or is a small one of a PNG. It can be
+// called once. The error wraps ErrBroken or ErrTooLarge, or is ctx's, w's or that of
+// the reader given to Open. What has been written before an error is worth nothing.
 func (p *Picture) Thumbnail(ctx context.Context, plan Plan, w io.Writer) (Format, error) {
 	in, err := p.stored.decode(ctx, plan.reduce)
 	if err != nil {
@@ -34,7 +38,8 @@ func (p *Picture) Thumbnail(ctx context.Context, plan Plan, w io.Writer) (Format
 	if err := shrink(ctx, in, crop, width, height, place); err != nil {
 		return "", fmt.Errorf("decode %s: %w", p.Format, truncated(err))
 	}
-	if out.Opaque() {
+	lossless := p.Format == PNG && plan.Width*plan.Height <= maxLossless
+	if out.Opaque() && !lossless {
 		return JPEG, jpeg.Encode(w, out, &jpeg.Options{Quality: jpegQuality})
 	}
 	return PNG, png.Encode(w, out)
