@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"hearth/server/api"
@@ -75,6 +76,7 @@ type Server struct {
 	vouching *semaphore.Weighted
 	turns    *turns
 	inbox    *inbox
+	answered *answered
 	// check is the network's Check.
 	check func(context.Context, *matrix.Version, []jsontext.Value) ([]*matrix.Event, []error)
 }
@@ -98,6 +100,7 @@ func New(config Config) *Server {
 		limits: config.Limits, now: config.Now, log: config.Log,
 		bodies: semaphore.NewWeighted(bodyBudget), vouching: semaphore.NewWeighted(2 * notaryWorkers),
 		turns: newTurns(), inbox: newInbox(config), check: config.Network.Check,
+		answered: newAnswered(config.Store, config.Log),
 	}
 	config.Network.OnHeard(s.inbox.queue.heard)
 	return s
@@ -106,5 +109,8 @@ func New(config Config) *Server {
 // Run does the work of the Server-Server API that no request waits for, until ctx
 // ends.
 func (s *Server) Run(ctx context.Context) error {
-	return s.inbox.run(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.inbox.run(ctx) })
+	group.Go(func() error { return s.answered.run(ctx) })
+	return group.Wait()
 }

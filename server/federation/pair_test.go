@@ -202,7 +202,7 @@ func (p *pair) start() {
 	p.server.inbox.now = func() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- p.server.inbox.run(ctx) }()
+	go func() { done <- p.server.Run(ctx) }()
 	p.stop = func() {
 		cancel()
 		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {

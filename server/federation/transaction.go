@@ -3,7 +3,6 @@ package federation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -14,7 +13,6 @@ import (
 
 	"hearth/server/api"
 	"hearth/state/matrix"
-	"hearth/store"
 )
 
 // Bounds of a transaction. Spec: SS Transactions: "they can have at most 50 PDUs and
@@ -23,7 +21,7 @@ const (
 	maxPDUs             = 50
 	maxEDUs             = 100
 	maxTransactionBytes = 10 << 20 // 150 times the largest event
-	maxTransactions     = 8        // under way at a time, of all servers
+	maxTransactions     = 8        // whose events are taken at a time, of all servers
 	smallTransaction    = 256 << 10
 	maxTransactionWait  = 20 * time.Second
 	maxResultText       = 200 // bytes of what is said to be wrong with one event
@@ -73,12 +71,7 @@ func (s *Server) sendTransaction(w http.ResponseWriter, r *http.Request, from ma
 		return err
 	}
 	defer end()
-	var answer []byte
-	known := false
-	err = s.store.View(func(tx *store.Tx) (err error) {
-		answer, known, err = tx.ServerTxn(from, id)
-		return err
-	})
+	answer, known, err := s.answered.find(from, id)
 	if err != nil {
 		return err
 	}
@@ -98,10 +91,7 @@ func (s *Server) sendTransaction(w http.ResponseWriter, r *http.Request, from ma
 		return ourFault(err)
 	}
 	if t.remembered() {
-		err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.PutServerTxn(from, id, answer) })
-		if err != nil {
-			return ourFault(fmt.Errorf("transaction of %s: %w", from, err))
-		}
+		s.answered.put(from, id, answer)
 	}
 	return api.WriteEncoded(w, answer)
 }
