@@ -97,6 +97,7 @@ export class Hearth extends Server {
       ...settings,
     ];
     mkdirSync(join(folder, "data"), { recursive: true });
+    process.once("exit", () => this.#process?.kill("SIGKILL"));
   }
 
   get canRestart() {
@@ -119,8 +120,6 @@ export class Hearth extends Server {
         resolve({ code, signal });
       });
     });
-    const running = this.#process;
-    process.once("exit", () => running.kill("SIGKILL"));
   }
 
   assertAlive() {

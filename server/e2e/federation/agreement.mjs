@@ -6,16 +6,21 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const patience = 60_000; // ms
 
-// agree waits until the people, each of another server, are shown the same state of
+// agree waits until the witnesses, each of another server, are shown the same state of
 // a room. Each says something first, which ends what forks there are.
-export async function agree(people, room) {
-  for (const person of people) {
-    const id = await person.say(room, `${person.localpart} agrees`);
-    for (const other of people) await other.hears(room, id);
+export async function agree(witnesses, room) {
+  for (const witness of witnesses) {
+    const id = await witness.say(room, "I agree");
+    for (const other of witnesses) await other.hears(room, id);
   }
+  return match(witnesses, room);
+}
+
+// match is agree without a word.
+export async function match(witnesses, room) {
   const late = Date.now() + patience;
   for (;;) {
-    const [mine, ...others] = await Promise.all(people.map((person) => identify(person, room)));
+    const [mine, ...others] = await Promise.all(witnesses.map((witness) => identify(witness, room)));
     try {
       for (const state of others) assert.deepEqual(state, mine);
       return mine.length;
@@ -27,7 +32,7 @@ export async function agree(people, room) {
 }
 
 // identify lists which event stands for each type and state key.
-async function identify(person, room) {
-  const state = await person.state(room);
+async function identify(witness, room) {
+  const state = await witness.state(room);
   return [...state].map(([key, { event_id: id }]) => `${key} ${id}`).sort();
 }

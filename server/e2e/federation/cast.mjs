@@ -22,7 +22,10 @@ async function makeHearth(folder, ca) {
 }
 
 // versions are those in which rooms are made on either side.
-export const versions = ["10", "11", "12"];
+const versions = ["10", "11", "12"];
+
+// kills says that Hearth is killed in the middle of everything.
+export const kills = Boolean(process.env.E2E_KILLS);
 
 // A Cast is what the chapters hand on.
 export class Cast {
@@ -65,6 +68,35 @@ export class Cast {
       this[name] = new Person(server, name);
       await this[name].arrive();
     }
+  }
+
+  // turns are where rooms are made in each version, on one side after the other.
+  get turns() {
+    const { hazel, simon } = this;
+    return versions.map((version, n) =>
+      n % 2 ? { version, owner: simon, guest: hazel } : { version, owner: hazel, guest: simon },
+    );
+  }
+
+  // places are the same on either side; in a telling with kills, which takes long
+  // enough, they are the turns alone.
+  get places() {
+    const swapped = ({ version, owner, guest }) => ({ version, owner: guest, guest: owner });
+    return kills ? this.turns : this.turns.flatMap((turn) => [turn, swapped(turn)]);
+  }
+
+  // founded are the shared rooms that began with the story.
+  get founded() {
+    return this.shared.slice(0, this.places.length);
+  }
+
+  // strike kills Hearth and starts it again, in a telling with kills, where a chapter
+  // cannot be told while that happens at any time.
+  async strike() {
+    if (!kills) return;
+    await this.hearth.kill();
+    await this.hearth.start();
+    await this.circle?.reconnect(this.hearth);
   }
 
   // each does the same in all shared rooms.

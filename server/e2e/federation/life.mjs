@@ -3,26 +3,23 @@
 
 import assert from "node:assert/strict";
 
-import { versions } from "./cast.mjs";
 import { Refusal } from "./person.mjs";
 
 // meet makes a room of each version on Hearth and on a Synapse. The others enter by
 // its alias and by invites.
 export async function meet(cast) {
-  const { hazel, hugo, simon, tess } = cast;
-  for (const version of versions) {
-    for (const [owner, guest] of [[hazel, simon], [simon, hazel]]) {
-      const room = await owner.makeRoom({ preset: "public_chat", room_version: version, name: `Version ${version}` });
-      await owner.until("the own room", () => owner.rooms.has(room));
-      const alias = await owner.nameRoom(room, `v${version}-${owner.localpart}`);
-      assert.equal(await guest.join(alias), room);
-      for (const invited of [tess, hugo]) {
-        await owner.member(room, "invite", invited, "invite");
-        await invited.until(`the invite to ${room}`, () => invited.invites.has(room));
-        await invited.join(room);
-      }
-      cast.shared.push({ room, version, owner, guest });
+  const { hugo, tess } = cast;
+  for (const { version, owner, guest } of cast.places) {
+    const room = await owner.makeRoom({ preset: "public_chat", room_version: version, name: `Version ${version}` });
+    await owner.until("the own room", () => owner.rooms.has(room));
+    const alias = await owner.nameRoom(room, `v${version}-${owner.localpart}`);
+    assert.equal(await guest.join(alias), room);
+    for (const invited of [tess, hugo]) {
+      await owner.member(room, "invite", invited, "invite");
+      await invited.until(`the invite to ${room}`, () => invited.invites.has(room));
+      await invited.join(room);
     }
+    cast.shared.push({ room, version, owner, guest });
   }
   await cast.each(async ({ room }) => {
     for (const person of cast.witnesses) {
@@ -109,7 +106,7 @@ export async function expel(cast) {
 }
 
 // seen waits until every server says what somebody is to a room.
-async function seen(cast, room, who, membership) {
+export async function seen(cast, room, who, membership) {
   for (const person of cast.witnesses) {
     await person.finds(room, "m.room.member", who.userID, (content) => content.membership === membership);
   }
@@ -137,32 +134,30 @@ export async function restrict(cast) {
 
 // knock: who knocks is let in or turned away.
 export async function knock(cast) {
-  const { hazel, simon, tess, tom } = cast;
-  for (const version of versions) {
-    for (const [owner, guest] of [[hazel, simon], [simon, hazel]]) {
-      const room = await owner.makeRoom({
-        preset: "private_chat",
-        room_version: version,
-        initial_state: [{ type: "m.room.join_rules", content: { join_rule: "knock" } }],
-      });
-      for (const person of [guest, tess, tom]) {
-        await person.knock(room, owner.server);
-        await owner.finds(room, "m.room.member", person.userID, ({ membership }) => membership === "knock");
-      }
-      await owner.member(room, "kick", tom, "leave");
-      for (const person of [guest, tess]) {
-        await owner.member(room, "invite", person, "invite");
-        await person.until(`the invite to ${room}`, () => person.invites.has(room));
-        await person.join(room, owner.server);
-      }
-      await entered(cast, room);
-      cast.shared.push({ room, version, owner, guest });
+  const { tess, tom } = cast;
+  for (const { version, owner, guest } of cast.places) {
+    const room = await owner.makeRoom({
+      preset: "private_chat",
+      room_version: version,
+      initial_state: [{ type: "m.room.join_rules", content: { join_rule: "knock" } }],
+    });
+    for (const person of [guest, tess, tom]) {
+      await person.knock(room, owner.server);
+      await owner.finds(room, "m.room.member", person.userID, ({ membership }) => membership === "knock");
     }
+    await owner.member(room, "kick", tom, "leave");
+    for (const person of [guest, tess]) {
+      await owner.member(room, "invite", person, "invite");
+      await person.until(`the invite to ${room}`, () => person.invites.has(room));
+      await person.join(room, owner.server);
+    }
+    await entered(cast, room);
+    cast.shared.push({ room, version, owner, guest });
   }
 }
 
 // entered waits until all witnesses see each other in a room.
-async function entered(cast, room) {
+export async function entered(cast, room) {
   for (const who of cast.witnesses) await seen(cast, room, who, "join");
 }
 

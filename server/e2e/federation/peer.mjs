@@ -41,6 +41,7 @@ export class Synapse extends Server {
     this.#ca = ca;
     this.#ports = [clientPort, federationPort];
     this.name = `localhost:${federationPort}`;
+    process.once("exit", () => this.#pid && kill(this.#pid));
   }
 
   async run() {
@@ -51,8 +52,7 @@ export class Synapse extends Server {
       ...["start", this.#data, client, federation, this.name],
       ...["--ca", this.#ca, "--extra", extra],
     ]);
-    const pid = (this.#pid = Number(await readFile(join(this.#data, "synapse.pid"), "utf8")));
-    process.once("exit", () => kill(pid));
+    this.#pid = Number(await readFile(join(this.#data, "synapse.pid"), "utf8"));
   }
 
   assertAlive() {}

@@ -20,7 +20,7 @@ export class Refusal extends Error {
 export class Person {
   rooms = new Map(); // room ID to what /sync told of it
   invites = new Set(); // room IDs
-  devices = new Set(); // users whose devices changed
+  presence = new Map(); // user ID to the newest that /sync told
   #txn = 0;
   #token;
   #ended = new AbortController();
@@ -140,6 +140,33 @@ export class Person {
       async () => !(await this.call("GET", "/v3/joined_rooms")).joined_rooms.includes(room),
       ...["POST", `/v3/rooms/${encodeURIComponent(room)}/leave`, {}],
     );
+    await this.until(`the end of ${room}`, () => !this.rooms.has(room));
+  }
+
+  // refuse turns an invite down.
+  async refuse(room) {
+    await this.changes(
+      () => sleep(1000).then(() => !this.invites.has(room)),
+      ...["POST", `/v3/rooms/${encodeURIComponent(room)}/leave`, {}],
+    );
+    await this.until(`the end of the invite to ${room}`, () => !this.invites.has(room));
+  }
+
+  // upgrade replaces a room and returns the new one.
+  async upgrade(room, version) {
+    const replacement = async () => (await this.content(room, "m.room.tombstone"))?.replacement_room;
+    const path = `/v3/rooms/${encodeURIComponent(room)}/upgrade`;
+    await this.changes(replacement, "POST", path, { new_version: version });
+    return replacement();
+  }
+
+  profile(who) {
+    return this.call("GET", `/v3/profile/${encodeURIComponent(who.userID)}`);
+  }
+
+  // describe sets a field of the own profile.
+  async describe(field, value) {
+    await this.call("PUT", `/v3/profile/${encodeURIComponent(this.userID)}/${field}`, { [field]: value });
   }
 
   async membership(room, who) {
@@ -234,7 +261,7 @@ export class Person {
     }
   }
 
-  #take({ rooms = {}, device_lists: lists = {} }) {
+  #take({ rooms = {}, presence = {} }) {
     for (const [id, joined] of Object.entries(rooms.join ?? {})) {
       const room = this.rooms.get(id) ?? { timeline: new Map(), typing: [], receipts: new Map() };
       this.rooms.set(id, room);
@@ -250,7 +277,7 @@ export class Person {
       this.invites.delete(id);
       this.rooms.delete(id);
     }
-    for (const user of lists.changed ?? []) this.devices.add(user);
+    for (const { sender, content } of presence.events ?? []) this.presence.set(sender, content);
   }
 }
 

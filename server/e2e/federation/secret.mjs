@@ -2,10 +2,11 @@
 // come and go.
 
 import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { Account } from "../account.mjs";
 import { Device } from "../device.mjs";
-import { versions } from "./cast.mjs";
+import { neverInClear } from "../network.mjs";
 
 // A Circle is the users who talk in secret: Helen on Hearth, Sam and Thea on the
 // Synapses.
@@ -54,6 +55,25 @@ export class Circle {
     });
   }
 
+  // reconnect has the devices of a server that was restarted look for it.
+  async reconnect(server) {
+    for (const device of this.devices) {
+      if (device.account.server === server) await device.reconnect();
+    }
+  }
+
+  // witnesses are one device of each server, as [agree] wants them.
+  get witnesses() {
+    return [this.helen, this.sam, this.thea].map((device) => ({
+      say: (room, text) => device.say(room, text),
+      hears: (room, id) => device.hears(room, id),
+      state: async (room) => {
+        const events = await device.client.roomState(room);
+        return new Map(events.map((event) => [`${event.type} ${event.state_key}`, event]));
+      },
+    }));
+  }
+
   stop() {
     for (const device of this.devices) device.stop();
   }
@@ -64,27 +84,51 @@ export async function whisper(cast) {
   cast.circle = await Circle.gather(cast);
   const { helen, sam, thea } = cast.circle;
   cast.secrets = [];
-  for (const version of versions) {
-    for (const [owner, guest] of [[helen, sam], [sam, helen]]) {
-      const { room_id: room } = await owner.client.createRoom({
-        preset: "private_chat",
-        room_version: version,
-        invite: [guest.userID, thea.userID],
-        initial_state: [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }],
-      });
-      for (const invited of [guest, thea]) {
-        await invited.until("the invite", () => invited.client.getRoom(room)?.getMyMembership() === "invite");
-        await invited.client.joinRoom(room);
-      }
-      for (const device of cast.circle.devices) {
-        await device.until("three members", async () => {
-          const known = device.client.getRoom(room);
-          return known?.getJoinedMemberCount() === 3 && (await device.crypto.isEncryptionEnabledInRoom(room));
-        });
-      }
-      for (const speaker of [owner, guest, thea]) await cast.circle.talk(room, speaker);
-      cast.secrets.push(room);
+  for (const { version, owner: { server } } of cast.places) {
+    const [owner, guest] = server === cast.hearth ? [helen, sam] : [sam, helen];
+    const { room_id: room } = await owner.client.createRoom({
+      preset: "private_chat",
+      room_version: version,
+      invite: [guest.userID, thea.userID],
+      initial_state: [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }],
+    });
+    for (const invited of [guest, thea]) {
+      await invited.until("the invite", () => invited.client.getRoom(room)?.getMyMembership() === "invite");
+      await invited.client.joinRoom(room);
     }
+    await cast.strike();
+    for (const device of cast.circle.devices) {
+      await device.until("three members", async () => {
+        const known = device.client.getRoom(room);
+        return known?.getJoinedMemberCount() === 3 && (await device.crypto.isEncryptionEnabledInRoom(room));
+      });
+    }
+    for (const speaker of [owner, guest, thea]) await cast.circle.talk(room, speaker);
+    cast.secrets.push(room);
+  }
+}
+
+// amend edits and redacts what is said in secret.
+export async function amend(cast) {
+  const { circle, secrets } = cast;
+  for (const speaker of [circle.helen, circle.sam]) {
+    const room = secrets.at(-1);
+    const target = await speaker.say(room, `${speaker.name}: Teh secret`);
+    for (const device of circle.devices) await device.hears(room, target);
+    const fixed = { msgtype: "m.text", body: `${speaker.name}: The secret` };
+    neverInClear(fixed.body);
+    await speaker.client.sendMessage(room, {
+      ...fixed,
+      "m.new_content": fixed,
+      "m.relates_to": { rel_type: "m.replace", event_id: target },
+    });
+    await cast.strike();
+    const event = (device) => device.room(room).findEventById(target);
+    for (const device of circle.devices) {
+      await device.until("the edit", () => event(device).getContent().body === fixed.body);
+    }
+    await speaker.client.redactEvent(room, target);
+    for (const device of circle.devices) await device.until("the redaction", () => event(device).isRedacted());
   }
 }
 
@@ -95,6 +139,7 @@ export async function multiply(cast) {
   const { helen, sam, thea } = circle;
   for (const [user, others] of [[helen, [sam, thea]], [sam, [helen, thea]]]) {
     const second = await circle.add(user, `${user.account.localpart}'s second`);
+    await cast.strike();
     for (const other of others) await circle.knows(other, second);
     for (const other of others) await circle.talk(room, other);
     await circle.talk(room, second);
@@ -107,6 +152,40 @@ export async function multiply(cast) {
       });
       await circle.talk(room, other);
     }
+  }
+}
+
+// change gives devices another name and their users another identity, twice.
+export async function change(cast) {
+  const { helen, sam, thea } = cast.circle;
+  for (const [user, others] of [[helen, [sam, thea]], [sam, [helen, thea]]]) {
+    const name = `${user.name}, renamed`;
+    await user.client.setDeviceDetails(user.deviceID, { display_name: name });
+    for (const other of others) {
+      await sees(other, user, "the new name", (keys) =>
+        keys.device_keys[user.userID]?.[user.deviceID]?.unsigned?.device_display_name === name,
+      );
+    }
+    for (let times = 0; times < 2; times++) {
+      await user.crypto.bootstrapCrossSigning({
+        setupNewCrossSigning: true,
+        authUploadDeviceSigningKeys: (request) => user.account.proves(request),
+      });
+      await cast.strike();
+      const master = ({ master_keys: keys }) => Object.keys(keys?.[user.userID]?.keys ?? {})[0];
+      const own = master(await user.client.downloadKeysForUsers([user.userID]));
+      assert.ok(own);
+      for (const other of others) await sees(other, user, "the new identity", (keys) => master(keys) === own);
+    }
+  }
+}
+
+// sees waits until a device is given such keys of a user.
+async function sees(device, user, what, test) {
+  const late = Date.now() + 20_000;
+  while (!test(await device.client.downloadKeysForUsers([user.userID]))) {
+    if (Date.now() > late) throw new Error(`${device.name} waited 20 s for ${what} of ${user.name}`);
+    await sleep(100);
   }
 }
 

@@ -12,14 +12,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { openLog } from "../log.mjs";
 import { agree } from "./agreement.mjs";
-import { Cast } from "./cast.mjs";
+import { Cast, kills } from "./cast.mjs";
+import * as change from "./change.mjs";
 import * as life from "./life.mjs";
 import * as secret from "./secret.mjs";
 import * as world from "./world.mjs";
 
 const chapterLimit = 300_000; // ms
 const folder = process.env.E2E_FOLDER ?? mkdtempSync(join(tmpdir(), "hearth-federation-"));
-const kills = Boolean(process.env.E2E_KILLS);
 const cast = new Cast();
 let broken = false;
 
@@ -65,14 +65,22 @@ chapter("rooms of versions 10, 11 and 12 are made on either side", life.meet, tr
 chapter("all talk", life.talk, true);
 chapter("they edit and redact", life.mend, true);
 chapter("guests are given power", life.rule, true);
+chapter("other names", change.rename, true);
 chapter("Tom is kicked, banned and unbanned", life.expel, true);
 chapter("members of a room enter another", life.restrict, true);
 chapter("they knock", life.knock, true);
+chapter("invites come to nothing", change.decline, true);
 chapter("receipts and typing", life.signal, true);
+chapter("presence", change.appear, true);
+chapter("rooms are replaced", change.replace, true);
+chapter("all users of Hearth leave and come back", change.vanish, true);
+chapter("rooms are found after a kill", change.find);
 chapter("files go both ways", world.exchange, true);
 chapter("latecomers read the past", world.remember, true);
 chapter("encrypted rooms", secret.whisper);
+chapter("secrets are edited and redacted", secret.amend);
 chapter("devices come and go", secret.multiply);
+chapter("other devices and identities", secret.change);
 chapter("Hearth is killed while keys are sent", secret.hide);
 chapter("one server after the other is away", world.miss);
 chapter("two sides quarrel unheard", world.quarrel);
@@ -81,6 +89,7 @@ chapter("all servers agree on every room", async (c, t) => {
   await c.each(async ({ room }) => {
     events += await agree(c.witnesses, room);
   });
+  for (const room of c.secrets) events += await agree(c.circle.witnesses, room);
   assert.ok(events > 0);
-  t.diagnostic(`${c.shared.length} rooms, ${events} events of state`);
+  t.diagnostic(`${c.shared.length + c.secrets.length} rooms, ${events} events of state`);
 });

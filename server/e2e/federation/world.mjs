@@ -2,8 +2,6 @@
 
 import assert from "node:assert/strict";
 
-import { versions } from "./cast.mjs";
-
 // A PNG of one pixel.
 const pixel = Buffer.from(
   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNg+M9QDwADgQF/6bUKZQAAAABJRU5ErkJggg==",
@@ -23,28 +21,26 @@ export async function exchange(cast) {
   }
 }
 
-const texts = 80; // more than any server hands over with a join
+const texts = 40; // more than any server hands over with a join
 
 // remember: who comes late reads what was said before, back to the beginning.
 export async function remember(cast) {
-  const { hazel, simon, tess } = cast;
-  for (const version of versions) {
-    for (const [owner, guest] of [[hazel, simon], [simon, hazel]]) {
-      const room = await owner.makeRoom({ preset: "public_chat", room_version: version });
-      const said = [];
-      for (let n = 0; n < texts; n++) {
-        said.unshift(`${n} of the past`);
-        await owner.say(room, said[0]);
-      }
-      for (const late of [guest, tess]) {
-        await late.join(room, owner.server);
-        await late.until("the whole past", async () => {
-          const heard = await late.history(room);
-          return heard.length === texts && (assert.deepEqual(heard, said), true);
-        });
-      }
-      cast.shared.push({ room, version, owner, guest });
+  const { tess } = cast;
+  for (const { version, owner, guest } of cast.turns) {
+    const room = await owner.makeRoom({ preset: "public_chat", room_version: version });
+    const said = [];
+    for (let n = 0; n < texts; n++) {
+      said.unshift(`${n} of the past`);
+      await owner.say(room, said[0]);
     }
+    for (const late of [guest, tess]) {
+      await late.join(room, owner.server);
+      await late.until("the whole past", async () => {
+        const heard = await late.history(room);
+        return heard.length === texts && (assert.deepEqual(heard, said), true);
+      });
+    }
+    cast.shared.push({ room, version, owner, guest });
   }
 }
 
@@ -61,6 +57,7 @@ export async function miss(cast) {
       displayname: `${speakers[0].localpart}, who saw it`,
     });
     await absent.start();
+    await cast.strike(); // while it catches up
     for (const [room, id] of missed) await away.hears(room, id);
     await cast.each(async ({ room }) => {
       const id = await away.say(room, `${away.localpart} is back`);
@@ -72,7 +69,7 @@ export async function miss(cast) {
 // quarrel has both sides change the same state while they cannot hear each other.
 export async function quarrel(cast) {
   const { hazel, simon, tess, tom, hearth, first, second } = cast;
-  const rooms = cast.shared.slice(0, 2 * versions.length); // those that began with the story
+  const rooms = cast.founded;
   for (const { room, owner } of rooms) {
     await tom.join(room, owner.server);
     for (const person of cast.witnesses) {
@@ -98,6 +95,7 @@ export async function quarrel(cast) {
     await hazel.say(room, "Said on Hazel's side");
   }
   for (const server of [first, second]) await server.start();
+  await cast.strike();
   for (const { room } of rooms) {
     for (const speaker of [hazel, simon, tess]) {
       const id = await speaker.say(room, `${speaker.localpart} hears both`);
