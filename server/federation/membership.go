@@ -3,7 +3,9 @@ package federation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -133,12 +135,60 @@ func (s *Server) admit(r *http.Request, from matrix.ServerName, to matrix.Member
 	if ev, err = s.verified(r.Context(), ev); err != nil {
 		return nil, err
 	}
-	stored, err := s.rooms.Admit(r.Context(), ev, s.network.Source(v, from))
-	missing, _ := errors.AsType[*state.MissingError](err)
-	if missing != nil || errors.Is(err, state.ErrFetch) {
+	stored, err := s.rooms.Admit(r.Context(), ev, nowhere)
+	if lacks(err) {
+		stored, err = s.admitFetching(r.Context(), from, ev)
+	}
+	if lacks(err) {
 		return nil, api.ErrInvalidParam.Because("The event needs others that this server has not got, and cannot get from %s", from)
 	}
 	return stored, err
+}
+
+// lacks says whether an event was not taken for what it needs and is not here.
+func lacks(err error) bool {
+	missing, _ := errors.AsType[*state.MissingError](err)
+	return missing != nil || errors.Is(err, state.ErrFetch)
+}
+
+// maxAdmitFetch is how long the events are fetched that one needs: the other server
+// waits for the answer, and may be slow itself.
+const maxAdmitFetch = 30 * time.Second
+
+// admitFetching is admit for an event that needs others. They are fetched within the
+// memory for big jobs, and for few events at a time.
+func (s *Server) admitFetching(ctx context.Context, from matrix.ServerName, ev *matrix.Event) (*store.StoredEvent, error) {
+	end, err := s.turns.fetch()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	ctx, cancel := context.WithTimeout(ctx, maxAdmitFetch)
+	defer cancel()
+	release, err := s.config.Take(ctx, inboxMemory)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	stored, err := s.rooms.Admit(ctx, ev, s.network.Source(ev.Version, from))
+	if ctx.Err() != nil && err != nil {
+		err = fmt.Errorf("%w: %w", state.ErrFetch, err)
+	}
+	return stored, err
+}
+
+// errNowhere is why nowhere has nothing.
+var errNowhere = errors.New("nobody is asked yet")
+
+// nowhere is a source that has nothing.
+var nowhere = state.Source{
+	Missing: func(context.Context, state.MissingEvents, func(*matrix.Event) error) error { return errNowhere },
+	Events: func(context.Context, matrix.RoomID, []matrix.EventID, func(*matrix.Event) error) error {
+		return errNowhere
+	},
+	StateIDs: func(context.Context, matrix.RoomID, matrix.EventID, func(matrix.EventID) error) error {
+		return errNowhere
+	},
 }
 
 // checkMember holds an event to what it must be for the endpoint that it came by.

@@ -18,10 +18,14 @@ const maxTurns = 3
 // too many of all servers taken at a time. While others are asked for keys nobody
 // waits but who sent what they are for.
 type turns struct {
-	all *semaphore.Weighted
-	mu  sync.Mutex // guards of and the users of each turn
-	of  map[matrix.ServerName]*turn
+	all      *semaphore.Weighted
+	fetching *semaphore.Weighted
+	mu       sync.Mutex // guards of and the users of each turn
+	of       map[matrix.ServerName]*turn
 }
+
+// maxFetching is how many joins, knocks and leaves may wait for what they lack.
+const maxFetching = 2
 
 type turn struct {
 	free  *semaphore.Weighted
@@ -29,7 +33,10 @@ type turn struct {
 }
 
 func newTurns() *turns {
-	return &turns{all: semaphore.NewWeighted(maxTransactions), of: make(map[matrix.ServerName]*turn)}
+	return &turns{
+		all: semaphore.NewWeighted(maxTransactions), fetching: semaphore.NewWeighted(maxFetching),
+		of: make(map[matrix.ServerName]*turn),
+	}
 }
 
 // take waits until a server's transaction may be handled, and returns what ends it.
@@ -56,6 +63,15 @@ func (t *turns) work(ctx context.Context) (end func(), err error) {
 		return nil, err
 	}
 	return func() { t.all.Release(1) }, nil
+}
+
+// fetch returns what ends the fetching of what an event lacks that did not come by a
+// transaction. The error is errBusy where others do that.
+func (t *turns) fetch() (end func(), err error) {
+	if !t.fetching.TryAcquire(1) {
+		return nil, errBusy
+	}
+	return func() { t.fetching.Release(1) }, nil
 }
 
 // acquire takes one of a semaphore, unless that takes too long.
