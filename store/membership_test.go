@@ -117,10 +117,17 @@ func TestStrippedState(t *testing.T) {
 func TestInviteAfterLeaving(t *testing.T) {
 	s := openTest(t)
 	r := putTestRoom(t, s, "12", alice, bob)
+	key := string(bob)
+	invite, err := matrix.Draft{
+		Room: r.id, Sender: "@x:other.test", Type: memberType, StateKey: &key, Content: []byte(`{"membership":"invite"}`),
+	}.Build(r.version, matrix.Placing{Depth: 9}, "other.test", matrix.SigningKey{ID: "ed25519:1", Private: make(ed25519.PrivateKey, ed25519.PrivateKeySize)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	update(t, s, func(tx *Tx) error {
 		_, err := r.member(tx, bob, matrix.Leave)
 		return errors.Join(err, tx.PutLocalMembership(tx.UserNum(bob), LocalMembership{
-			Room: r.num, Membership: matrix.Invite, Stripped: []byte("[]"), Version: "12", PDU: []byte("{}"),
+			Room: r.num, Membership: matrix.Invite, Stripped: []byte("[]"), Version: "12", PDU: invite.JSON(),
 		}))
 	})
 	faults := ""
