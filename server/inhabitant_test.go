@@ -116,6 +116,25 @@ func (u *inhabitant) sync() {
 	}
 }
 
+// page reads a room back to its beginning, for which its server asks others.
+func (u *inhabitant) page(room matrix.RoomID) {
+	from := ""
+	for range 1000 {
+		var answer struct {
+			End string `json:"end"`
+		}
+		path := "/rooms/" + url.PathEscape(string(room)) + "/messages?dir=b&limit=100" + from
+		if status := u.ask("GET", path, nil, &answer); status != http.StatusOK {
+			u.t.Errorf("%s pages in %s: %d", u.id, room, status)
+		}
+		if answer.End == "" {
+			return
+		}
+		from = "&from=" + url.QueryEscape(answer.End)
+	}
+	u.t.Errorf("%s finds no beginning of %s", u.id, room)
+}
+
 // stateOf returns the current state of a room as the user is shown it: event IDs by
 // type and state key. ok is false where he is not in it.
 func (u *inhabitant) stateOf(room matrix.RoomID) (state map[string]matrix.EventID, ok bool) {

@@ -382,8 +382,10 @@ func (w *world) judge() {
 		inside[s] = make(map[*shared]bool)
 		for _, room := range w.rooms {
 			for _, u := range s.users {
-				_, in := u.stateOf(room.id)
-				inside[s][room] = inside[s][room] || in
+				if _, in := u.stateOf(room.id); in {
+					inside[s][room] = true
+					u.page(room.id)
+				}
 			}
 		}
 	}
