@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"hearth/server/api"
+	"hearth/server/remote"
 	"hearth/state"
 	"hearth/state/matrix"
 	"hearth/store"
@@ -29,20 +29,11 @@ func (s *Server) getEventByTimestamp(w http.ResponseWriter, r *http.Request, who
 	if err := s.mayRead(r, who); err != nil {
 		return err
 	}
-	q := r.URL.Query()
-	dir := q.Get("dir")
-	ts, err := strconv.ParseInt(q.Get("ts"), 10, 64)
-	switch {
-	case q.Get("ts") == "":
-		return api.MissingParam("ts")
-	case err != nil:
-		return api.ErrInvalidParam.Because("ts must be a number of milliseconds")
-	case dir == "":
-		return api.MissingParam("dir")
-	case dir != "f" && dir != "b":
-		return api.ErrInvalidParam.Because("dir must be f or b")
+	ts, back, err := remote.ReadTimestampQuery(r.URL.Query())
+	if err != nil {
+		return err
 	}
-	found, err := s.nearestEvent(r.Context(), room, who, ts, dir == "b")
+	found, err := s.nearestEvent(r.Context(), room, who, ts, back)
 	if err != nil {
 		return fmt.Errorf("event of %s by time: %w", room, err)
 	}

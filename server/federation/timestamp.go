@@ -3,9 +3,9 @@ package federation
 import (
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"hearth/server/api"
+	"hearth/server/remote"
 	"hearth/state"
 	"hearth/state/matrix"
 	"hearth/store"
@@ -21,18 +21,9 @@ func (s *Server) getEventByTimestamp(w http.ResponseWriter, r *http.Request, fro
 	if err != nil {
 		return err
 	}
-	q := r.URL.Query()
-	ts, err := strconv.ParseInt(q.Get("ts"), 10, 64)
-	dir := q.Get("dir")
-	switch {
-	case q.Get("ts") == "":
-		return api.MissingParam("ts")
-	case err != nil:
-		return api.ErrInvalidParam.Because("ts must be a number of milliseconds")
-	case dir == "":
-		return api.MissingParam("dir")
-	case dir != "f" && dir != "b":
-		return api.ErrInvalidParam.Because("dir must be f or b")
+	ts, back, err := remote.ReadTimestampQuery(r.URL.Query())
+	if err != nil {
+		return err
 	}
 	var found state.TimeAnswer
 	err = s.store.View(func(tx *store.Tx) error {
@@ -41,7 +32,7 @@ func (s *Server) getEventByTimestamp(w http.ResponseWriter, r *http.Request, fro
 			return err
 		}
 		found, err = state.NearestEvent(tx, state.TimeQuery{
-			Room: view.Room(), TS: ts, Back: dir == "b", Upto: tx.Position(),
+			Room: view.Room(), TS: ts, Back: back, Upto: tx.Position(),
 			Shows: func(ev *store.StoredEvent) (bool, error) {
 				if ev.SoftFailed {
 					return false, nil

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"hearth/server/api"
 	"hearth/state/matrix"
 )
 
@@ -33,6 +34,27 @@ func (n *Network) Backfill(ctx context.Context, v *matrix.Version, dest matrix.S
 		Timeout:  backfillTimeout,
 	}, "pdus", take)
 	return err
+}
+
+// ReadTimestampQuery reads what clients and servers ask for an event by its time with:
+// milliseconds, and whether it is sought at that time or before. The error is
+// M_MISSING_PARAM or M_INVALID_PARAM.
+//
+// Spec: CS room_event_by_timestamp.yaml; SS timestamp_to_event.
+func ReadTimestampQuery(q url.Values) (ts int64, back bool, err error) {
+	ts, err = strconv.ParseInt(q.Get("ts"), 10, 64)
+	dir := q.Get("dir")
+	switch {
+	case q.Get("ts") == "":
+		return 0, false, api.MissingParam("ts")
+	case err != nil:
+		return 0, false, api.ErrInvalidParam.Because("ts must be a number of milliseconds")
+	case dir == "":
+		return 0, false, api.MissingParam("dir")
+	case dir != "f" && dir != "b":
+		return 0, false, api.ErrInvalidParam.Because("dir must be f or b")
+	}
+	return ts, dir == "b", nil
 }
 
 // EventByTimestamp asks a server of a room for the event that is nearest to a time, in

@@ -44,23 +44,30 @@ func (j *Joiner) run(ctx context.Context, w *joinWork) error {
 	}
 	candidates := j.candidates(w.servers)
 	if len(candidates) == 0 {
-		last, err := j.lastServers(w.room)
-		if err != nil {
+		if candidates, err = j.lastServers(w.room); err != nil {
 			return err
 		}
-		candidates = j.candidates(last)
 	}
-	if len(candidates) == 0 {
-		return fmt.Errorf("join %s: %w", w.room, ErrNoServer)
-	}
+	return j.byOneOf(ctx, candidates, w.join, func(server matrix.ServerName, others []matrix.ServerName) error {
+		return j.attempt(ctx, w, server, others)
+	})
+}
+
+// byOneOf asks servers, one after the other, until one lets a user in, and returns
+// otherwise the reason that says most. others are those that may be asked still.
+func (j *Joiner) byOneOf(ctx context.Context, servers []matrix.ServerName, join state.Join, ask func(server matrix.ServerName, others []matrix.ServerName) error) error {
 	var refusal error
+	candidates := j.candidates(servers)
 	for i, server := range candidates {
-		err := j.attempt(ctx, w, server, candidates[i+1:])
+		err := ask(server, candidates[i+1:])
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		j.log.Info("a server does not let a user join", "room", w.room, "user", w.join.User, "server", server, "err", err)
+		j.log.Info("a server does not let a user in", "room", join.Room, "user", join.User, "server", server, "err", err)
 		refusal = weightier(refusal, err)
+	}
+	if refusal == nil {
+		refusal = fmt.Errorf("enter %s: %w", join.Room, ErrNoServer)
 	}
 	return refusal
 }
@@ -313,19 +320,9 @@ func (j *Joiner) joinByAnother(ctx context.Context, join state.Join, servers []m
 	if err != nil {
 		return err
 	}
-	refusal := fmt.Errorf("join %s: %w", join.Room, ErrNoServer)
-	for i, server := range j.candidates(append(inviters, servers...)) {
-		err := j.joinAt(ctx, join, server)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		j.log.Info("a server does not let a user join", "room", join.Room, "user", join.User, "server", server, "err", err)
-		if i == 0 {
-			refusal = nil
-		}
-		refusal = weightier(refusal, err)
-	}
-	return refusal
+	return j.byOneOf(ctx, append(inviters, servers...), join, func(server matrix.ServerName, _ []matrix.ServerName) error {
+		return j.joinAt(ctx, join, server)
+	})
 }
 
 // joinAt joins a user to a room that we are in by way of another server.
