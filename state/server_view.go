@@ -23,6 +23,7 @@ type ServerViewer struct {
 	room   store.RoomNum
 	head   store.Head
 	server matrix.ServerName
+	former bool // it is in the room no more: see NewHistoryViewer
 
 	visibilitySlot *viewerSlot // nil: not looked up yet
 	visibility     map[store.EventNum]string
@@ -66,18 +67,54 @@ func NewServerViewer(tx *store.Tx, id matrix.RoomID, server matrix.ServerName) (
 	if allowed, err := ServerAllowed(tx, num, server); err != nil || !allowed {
 		return nil, errors.Join(err, refuse(ErrForbidden, "%s is barred from the room by its server ACL", server))
 	}
+	return newServerViewer(tx, num, head, server), nil
+}
+
+func newServerViewer(tx *store.Tx, num store.RoomNum, head store.Head, server matrix.ServerName) *ServerViewer {
 	return &ServerViewer{
 		tx: tx, room: num, head: head, server: server,
 		visibility: make(map[store.EventNum]string), memberships: make(map[store.EventNum]matrix.Membership),
 		seen: make(map[store.SnapshotID]*serverSight),
-	}, nil
+	}
+}
+
+// NewHistoryViewer is NewServerViewer also for a server that was in the room and is no
+// more. That one sees what happened while a user of it was there, and what became of
+// its users, and nothing else. A server that was away when its users
+// were banned learns so what the ban stands on: else it would believe itself in the
+// room for ever.
+//
+// Spec: CS Room History Visibility: who was in the room when an event was sent may see
+// it, whatever came later.
+func NewHistoryViewer(tx *store.Tx, id matrix.RoomID, server matrix.ServerName) (*ServerViewer, error) {
+	v, refusal := NewServerViewer(tx, id, server)
+	if !errors.Is(refusal, ErrForbidden) {
+		return v, refusal
+	}
+	num, head, err := Head(tx, id)
+	if errors.Is(err, ErrUnknownRoom) {
+		return nil, refusal
+	}
+	if err != nil {
+		return nil, err
+	}
+	if allowed, err := ServerAllowed(tx, num, server); err != nil || !allowed {
+		return nil, errors.Join(err, refusal)
+	}
+	v = newServerViewer(tx, num, head, server)
+	v.former = true
+	if err := v.listMembers(); err != nil || len(v.members) == 0 {
+		return nil, errors.Join(err, refusal)
+	}
+	return v, nil
 }
 
 // Room returns the number of the viewed room.
 func (v *ServerViewer) Room() store.RoomNum { return v.room }
 
 // Shown returns an event as the server gets it: whole if it may see it, else
-// redacted, with whole false. An event that was rejected is nobody's to get: nil.
+// redacted, with whole false. An event that was rejected is nobody's to get: nil. Nor
+// does a server that is in the room no more get what it may not see.
 //
 // Spec: SS Rejection, Soft failure; CS account deactivation, erase.
 func (v *ServerViewer) Shown(ev *store.StoredEvent) (shown *matrix.Event, whole bool, err error) {
@@ -86,6 +123,9 @@ func (v *ServerViewer) Shown(ev *store.StoredEvent) (shown *matrix.Event, whole 
 	}
 	if whole, err = v.sees(ev); err != nil {
 		return nil, false, err
+	}
+	if !whole && v.former {
+		return nil, false, nil
 	}
 	if whole {
 		erased, err := v.erased(ev)
@@ -106,6 +146,9 @@ func (v *ServerViewer) Shown(ev *store.StoredEvent) (shown *matrix.Event, whole 
 func (v *ServerViewer) sees(ev *store.StoredEvent) (bool, error) {
 	if ev.Sender.Server() == v.server {
 		return true, nil
+	}
+	if v.former {
+		return v.saw(ev)
 	}
 	snap := ev.Before
 	if ev.Outlier {
@@ -136,6 +179,23 @@ func (v *ServerViewer) sees(ev *store.StoredEvent) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// saw says whether a user of the server was in the room at an event, or it is about
+// one of them.
+func (v *ServerViewer) saw(ev *store.StoredEvent) (bool, error) {
+	if v.membershipBy(ev) != "" {
+		return true, nil
+	}
+	if ev.Outlier {
+		return false, nil // what was before it is not known
+	}
+	s, err := v.at(ev.Before)
+	if err != nil {
+		return false, err
+	}
+	membership, err := v.membership(s, ev.Before)
+	return membership == matrix.Join, err
 }
 
 // membershipBy returns what an event makes of a user of the server, "" where it is not

@@ -15,7 +15,7 @@ import (
 func (h *house) shown(room matrix.RoomID, server matrix.ServerName, ids ...matrix.EventID) (shown string) {
 	h.Helper()
 	h.must(h.store.View(func(tx *store.Tx) error {
-		v, err := NewServerViewer(tx, room, server)
+		v, err := NewHistoryViewer(tx, room, server)
 		if err != nil {
 			return err
 		}
@@ -89,6 +89,42 @@ func TestServerViewer(t *testing.T) {
 				t.Errorf("far.example gets %s of what dave said", got)
 			}
 		})
+	}
+}
+
+// A server whose users are all gone gets what was while one of them was there, how
+// they went, and nothing of later; one that was never there gets nothing at all.
+func TestHistoryViewer(t *testing.T) {
+	for _, visibility := range []string{"world_readable", "shared", "invited", "joined"} {
+		h := newHouse(t)
+		room := h.create(Creation{Creator: alice, Preset: PresetPublic, Initial: []InitialEvent{
+			{Type: "m.room.history_visibility", Content: fmt.Appendf(nil, `{"history_visibility":%q}`, visibility)},
+		}})
+		say := func() matrix.EventID { return h.send(room, alice, "m.room.message", `{"body":"x"}`) }
+		before := say()
+		refused := h.store.View(func(tx *store.Tx) error {
+			_, err := NewHistoryViewer(tx, room, "far.example")
+			return err
+		})
+		if !errors.Is(refused, ErrForbidden) {
+			t.Errorf("a server that was never there: %v", refused)
+		}
+		h.grafted(room, memberDraft(eve, eve, matrix.Join))
+		during := say()
+		ban := h.grafted(room, memberDraft(alice, eve, matrix.Ban))
+		after := say()
+		if got := h.shown(room, "far.example", before, during, ban, after); got != "-++-" {
+			t.Errorf("%s: far.example gets %s", visibility, got)
+		}
+		_, err := h.set(room, alice, "m.room.server_acl", "", `{"allow":["*"],"deny":["far.example"]}`)
+		h.must(err)
+		refused = h.store.View(func(tx *store.Tx) error {
+			_, err := NewHistoryViewer(tx, room, "far.example")
+			return err
+		})
+		if !errors.Is(refused, ErrForbidden) {
+			t.Errorf("a barred server: %v", refused)
+		}
 	}
 }
 

@@ -129,7 +129,7 @@ func eventIDs(texts []string, most int) []matrix.EventID {
 func (s *Server) history(room matrix.RoomID, from matrix.ServerName, find func(*store.Tx, store.RoomNum) ([]*store.StoredEvent, error)) (pdus []jsontext.Value, err error) {
 	pdus = []jsontext.Value{}
 	err = s.store.View(func(tx *store.Tx) error {
-		view, err := state.NewServerViewer(tx, room, from)
+		view, err := state.NewHistoryViewer(tx, room, from)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -14,9 +15,9 @@ import (
 // errNoEvent is the answer for an event that is not here or not to be given.
 var errNoEvent = api.ErrNotFound.Because("There is no such event, or none that your server may see")
 
-// getEvent answers GET /event/{eventID} to a server of the event's room. A message
-// that it may not see is not found. Of such a state event it gets the redacted form:
-// that is what the state, which it gets anyway, stands on.
+// getEvent answers GET /event/{eventID} to a server that is or was in the event's room.
+// A message that it may not see is not found. Of such a state event one that is there
+// gets the redacted form: that is what the state, which it gets anyway, stands on.
 //
 // Spec: SS Retrieving events.
 func (s *Server) getEvent(w http.ResponseWriter, r *http.Request, from matrix.ServerName) error {
@@ -27,10 +28,13 @@ func (s *Server) getEvent(w http.ResponseWriter, r *http.Request, from matrix.Se
 	var pdu jsontext.Value
 	err = s.store.View(func(tx *store.Tx) error {
 		room, num, here := tx.EventByID(id)
-		if !here || !tx.ServerInRoom(room, tx.ServerNum(from)) {
+		if !here {
+			return errNoEvent
+		}
+		view, err := state.NewHistoryViewer(tx, tx.RoomID(room), from)
+		if errors.Is(err, state.ErrForbidden) && !tx.ServerInRoom(room, tx.ServerNum(from)) {
 			return errNoEvent // nobody else learns that it is here, and in which room
 		}
-		view, err := state.NewServerViewer(tx, tx.RoomID(room), from)
 		if err != nil {
 			return err
 		}
