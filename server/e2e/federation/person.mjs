@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const patience = 45_000; // ms that a wait or a request with its repetitions may take
+const patience = 60_000; // ms that a wait or a request with its repetitions may take
 const pause = 100; // ms between two looks
 
 // A Refusal is an error that a server answered with.

@@ -50,19 +50,19 @@ export async function miss(cast) {
   for (const [absent, away, speakers] of [[first, simon, [hazel, tess]], [hearth, hazel, [simon, tess]]]) {
     await absent.stop();
     const missed = [];
-    await cast.each(async ({ room }) => {
+    for (const { room } of cast.founded) {
       for (const speaker of speakers) missed.push([room, await speaker.say(room, `While ${away.localpart} is away`)]);
-    });
-    await speakers[0].call("PUT", `/v3/profile/${encodeURIComponent(speakers[0].userID)}/displayname`, {
-      displayname: `${speakers[0].localpart}, who saw it`,
-    });
+    }
+    const displayname = `${speakers[0].localpart}, who saw it`;
+    await speakers[0].describe("displayname", displayname);
     await absent.start();
     await cast.strike(); // while it catches up
     for (const [room, id] of missed) await away.hears(room, id);
-    await cast.each(async ({ room }) => {
+    for (const { room } of cast.founded) {
+      await away.finds(room, "m.room.member", speakers[0].userID, (content) => content.displayname === displayname);
       const id = await away.say(room, `${away.localpart} is back`);
       for (const speaker of speakers) await speaker.hears(room, id);
-    });
+    }
   }
 }
 
