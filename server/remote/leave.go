@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -60,7 +61,8 @@ func (j *Joiner) Leave(ctx context.Context, room matrix.RoomID, user matrix.User
 }
 
 // settle writes down what a room that we are not in has become to a user, unless that
-// has changed meanwhile by other means.
+// has changed meanwhile by other means. What the new event cites came before it, however
+// late it reached us: a kick, after which the user knocks again.
 func (j *Joiner) settle(ctx context.Context, user matrix.UserID, was, is store.LocalMembership) error {
 	return j.store.Update(ctx, func(tx *store.Tx) error {
 		num, err := tx.PutUserNum(user)
@@ -68,11 +70,26 @@ func (j *Joiner) settle(ctx context.Context, user matrix.UserID, was, is store.L
 			return err
 		}
 		now, _, err := tx.LocalMembership(num, is.Room)
-		if err != nil || now.Position != was.Position {
+		if err != nil {
 			return err
+		}
+		if now.Position != was.Position {
+			if later, err := cites(is, now); !later || err != nil {
+				return err
+			}
 		}
 		return tx.PutLocalMembership(num, is)
 	})
+}
+
+// cites says whether the event of one membership cites that of another.
+func cites(m, earlier store.LocalMembership) (bool, error) {
+	own, err := m.Own()
+	if own == nil || err != nil {
+		return false, err
+	}
+	old, err := earlier.Own()
+	return old != nil && slices.Contains(own.AuthEvents, old.ID), err
 }
 
 // outsideServers returns the servers that may be in a room that we are not in, by

@@ -58,3 +58,40 @@ func TestOutsideInTime(t *testing.T) {
 		}
 	})
 }
+
+// Who knocks again while his server hears of the refusal of his first knock has knocked;
+// an answer that does not know of what came meanwhile changes nothing.
+func TestSettleOutside(t *testing.T) {
+	for _, knows := range []bool{true, false} {
+		w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
+		room := w[there].create("11", 2)
+		w[there].send(room, "m.room.join_rules", new(string), `{"join_rule":"knock"}`)
+		j, stop := w.joiner(w[here])
+		defer stop()
+		if err := j.Knock(t.Context(), state.Join{Room: room, User: erin}, []matrix.ServerName{there}); err != nil {
+			t.Fatal(err)
+		}
+		was := w[here].membership(erin, room)
+		knocked, err := was.Own()
+		w[here].must(err)
+		member := func(sender matrix.UserID, content string, cited ...matrix.EventID) *matrix.Event {
+			key := string(erin)
+			draft := matrix.Draft{Room: room, Sender: sender, Type: "m.room.member", StateKey: &key, Content: jsontext.Value(content)}
+			ev, err := draft.Build(knocked.Version, matrix.Placing{Auth: cited, Depth: 9}, sender.Server(), w[here].rooms.Key())
+			w[here].must(err)
+			return ev
+		}
+		refusal := member("@alice:there.test", `{"membership":"leave"}`, knocked.ID)
+		if revoked, err := w[here].rooms.RevokeInvite(t.Context(), refusal); !revoked || err != nil {
+			t.Fatalf("refused: %t, %v", revoked, err)
+		}
+		again, want := member(erin, `{"membership":"knock"}`), matrix.Leave
+		if knows {
+			again, want = member(erin, `{"membership":"knock"}`, refusal.ID), matrix.Knock
+		}
+		is := store.LocalMembership{Room: was.Room, Membership: matrix.Knock, PDU: again.JSON(), Version: again.Version.ID}
+		if err := j.settle(t.Context(), erin, was, is); err != nil || w[here].membership(erin, room).Membership != want {
+			t.Errorf("knows of the refusal %t: %+v, %v", knows, w[here].membership(erin, room), err)
+		}
+	}
+}
