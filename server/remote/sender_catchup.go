@@ -101,7 +101,8 @@ func (s *Sender) catchUp(tx *store.Tx, p *plan) error {
 	return err
 }
 
-// newestEvent adds the newest event of a room that the destination has to get.
+// newestEvent adds the newest event of a room that the destination has to get. One of
+// another server that we hand on may stand on less than our own newest: then both.
 func (s *Sender) newestEvent(tx *store.Tx, p *plan, room store.RoomNum, left *int) error {
 	head, err := tx.Head(room)
 	if errors.Is(err, store.ErrNotFound) {
@@ -110,15 +111,19 @@ func (s *Sender) newestEvent(tx *store.Tx, p *plan, room store.RoomNum, left *in
 	if err != nil {
 		return err
 	}
-	looked, before := 0, len(p.pending)
+	looked := 0
 	scanErr := tx.TimelineNumsBack(room, head.Latest+2, func(num store.EventNum) bool {
 		looked++
 		*left--
 		if num.Position() <= p.cursor || looked > maxRoomFind || *left < 0 {
 			return false
 		}
-		err = s.addPlace(tx, p, num.Position())
-		return err == nil && len(p.pending) == before
+		before := len(p.pending)
+		c, ok, readErr := tx.ChangeAt(num.Position())
+		if err = readErr; err == nil && ok && c.Position <= p.upto {
+			err = s.findChange(tx, p, c)
+		}
+		return err == nil && (len(p.pending) == before || c.Relay)
 	})
 	return errors.Join(err, scanErr)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"sync"
@@ -385,6 +386,47 @@ func TestSendAfterCrash(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where the newest event of a room is a join that another server made before our own
+// newest, a server that was away gets both: nothing else leads it to ours.
+func TestCatchUpBesideRelayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, third, o := newHomestead(t, "here.test"), newHomestead(t, "third.test"), newPostOffice(t)
+		down := false
+		o.refuse = func(dest matrix.ServerName, _ posted) error {
+			if down {
+				return fmt.Errorf("%s: %w", dest, ErrUnreachable)
+			}
+			return nil
+		}
+		room := h.create("12", 0)
+		s, stop := o.sending(h, 2)
+		defer stop()
+		settle(time.Second)
+		h.visitors(room, "@a:far.test")
+		down = true
+		h.post(room, "lost")
+		settle(time.Hour)
+		h.posts(room, 150)
+		const user = "@z:third.test"
+		template, err := h.template(room, user, matrix.Join)
+		h.must(err)
+		text, err := io.ReadAll(template)
+		h.must(err)
+		proposal, err := state.ReadProposal(text, room, user, matrix.Join)
+		h.must(err)
+		join, err := third.rooms.Draft(proposal, state.Join{Room: room, User: user})
+		h.must(err)
+		own := h.post(room, "between the two requests")
+		_, err = h.rooms.Admit(t.Context(), join, state.Source{})
+		h.must(err)
+		settle(time.Minute)
+		down = false
+		s.Wake("far.test")
+		settle(time.Second)
+		sameEvents(t, "after", o.events("far.test"), []matrix.EventID{own, join.ID})
+	})
 }
 
 // A server that was away for long gets the newest event of each room, and what takes
