@@ -38,21 +38,13 @@ func (j *Joiner) Knock(ctx context.Context, knock state.Join, servers []matrix.S
 	}
 	within, cancel := context.WithTimeout(ctx, knockTimeout)
 	defer cancel()
-	refusal := fmt.Errorf("knock on %s: %w", knock.Room, ErrNoServer)
-	for i, server := range j.candidates(servers) {
-		err := j.knockAt(within, knock, server)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		if within.Err() != nil {
-			return weightier(refusal, fmt.Errorf("knock on %s: %w: %w", knock.Room, ErrUnreachable, within.Err()))
-		}
-		if i == 0 {
-			refusal = nil
-		}
-		refusal = weightier(refusal, err)
+	err = j.byOneOf(within, servers, knock, func(server matrix.ServerName, _ []matrix.ServerName) error {
+		return j.knockAt(within, knock, server)
+	})
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("knock on %s: %w: %w", knock.Room, ErrUnreachable, within.Err())
 	}
-	return refusal
+	return err
 }
 
 // knockAt knocks by way of one server.
