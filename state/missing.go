@@ -86,7 +86,7 @@ const (
 // Spec: SS Checks performed on receipt of a PDU; Backfilling and retrieving missing
 // events; Retrieving events.
 func (r *Rooms) AcceptFrom(ctx context.Context, events []*matrix.Event, from Source) ([]Verdict, error) {
-	return r.acceptFrom(ctx, events, from, reception{})
+	return r.acceptFrom(ctx, events, from, reception{doubts: true})
 }
 
 func (r *Rooms) acceptFrom(ctx context.Context, events []*matrix.Event, from Source, how reception) ([]Verdict, error) {
@@ -155,7 +155,7 @@ func (g *gathering) accept(ctx context.Context, ev *matrix.Event, others []*matr
 // fetched or which may be left out: neither a failure here nor of a request.
 func resolvable(err error) bool {
 	missing, _ := errors.AsType[*MissingError](err)
-	return !errors.Is(err, ErrFetch) && (missing != nil || errors.Is(err, ErrTangled))
+	return !errors.Is(err, ErrFetch) && (missing != nil || errors.Is(err, ErrTangled) || errors.Is(err, ErrDoubted))
 }
 
 // lacking returns what an event needs that is not here: what it cites, and what it

@@ -133,7 +133,7 @@ func (g *gathering) fetchGround(ctx context.Context, room matrix.RoomID, ids []m
 // states are left. What it cites is fetched behind that, since most of it is there.
 func (g *gathering) takeGiven(ctx context.Context, ev *matrix.Event, why error, states *int) (Verdict, error) {
 	if cited, baseless := lacking(why); *states == 0 || len(cited) > 0 && len(baseless) == 0 {
-		return 0, why // no state makes up for what it cites
+		return g.forgo(ctx, ev, why, why) // no state makes up for what it cites
 	}
 	if refused, err := g.refuse(ctx, ev); refused || err != nil {
 		return Rejected, err
@@ -141,7 +141,7 @@ func (g *gathering) takeGiven(ctx context.Context, ev *matrix.Event, why error, 
 	*states--
 	given, err := g.stateBefore(ctx, ev)
 	if err != nil {
-		return 0, failed(ev, why, err)
+		return g.forgo(ctx, ev, why, failed(ev, why, err))
 	}
 	verdict, why := g.rooms.acceptGiven(ctx, ev, g.how, given)
 	if cited, _ := lacking(why); len(cited) > 0 {
