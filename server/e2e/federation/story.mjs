@@ -50,11 +50,11 @@ function chapter(name, tell, killed = false) {
 async function kill(told, t) {
   let times = 0;
   while (!told.aborted) {
-    await sleep(200 + Math.random() * 1800);
+    await sleep(100 + Math.random() * 900);
     await cast.hearth.kill();
     await cast.hearth.start();
     times++;
-    await sleep(4000, undefined, { signal: told }).catch(() => {});
+    await sleep(2000, undefined, { signal: told }).catch(() => {});
   }
   t.diagnostic(`killed ${times} times`);
 }
