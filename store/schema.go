@@ -9,7 +9,9 @@ package store
 // There are few buckets on purpose: each bucket that a commit touches costs
 // two to three 4 KiB pages. A message touches event, id and stream, twelve
 // pages in all (49 KiB; 8 KiB each where 100 share a commit, see
-// BenchmarkSend); a state event also touches state.
+// BenchmarkSend); a state event also touches state. One that comes from another
+// server costs the same; that one goes to others costs nothing by itself, as how far
+// they have come is written now and then (bucket remote).
 
 // formatVersion is the version of this layout, kept under metaFormat.
 // upgrade.go takes older files to it, one step at a time.

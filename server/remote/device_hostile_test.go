@@ -103,7 +103,7 @@ func TestResyncWithoutDisk(t *testing.T) {
 	}
 }
 
-// What is no proper JSON is not shown to users: it would make their whole answer fail.
+// What is no proper JSON is not handed on to users.
 func TestHostileText(t *testing.T) {
 	claimed := make(e2ee.Claimed)
 	for i, key := range []string{"\"\xff\"", `{"key":"a","key":"b"}`, "{\"key\":\"\xff\"}"} {

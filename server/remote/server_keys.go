@@ -23,8 +23,10 @@ const (
 	keyTimeout = 10 * time.Second
 	// maxKeyFetches bounds the questions under way.
 	maxKeyFetches = 32
-	// maxKeyAnswer bounds an answer about keys, in bytes.
-	maxKeyAnswer = 64 << 10
+	// maxKeyAnswer bounds an answer about keys, in bytes: it is kept for those who ask us
+	// as a notary, of whatever server a stranger has us ask. As many keys as there may be
+	// take some 12 KiB.
+	maxKeyAnswer = 16 << 10
 	// maxKeysAnswered bounds the keys of one answer.
 	maxKeysAnswered = 64
 	// keysAgain is how long a server that has told its keys is not asked again.
@@ -45,6 +47,7 @@ var errUnchanged = errors.New("its keys came a moment ago")
 // silence is when a server's keys could not be had.
 type silence struct {
 	failures int
+	since    time.Time // the first of them
 	last     time.Time
 }
 
@@ -154,7 +157,11 @@ func (n *Network) noteSilence(server matrix.ServerName, err error) {
 			break
 		}
 	}
-	n.silent[server] = silence{s.failures + 1, n.now()}
+	if now := n.now(); known {
+		n.silent[server] = silence{s.failures + 1, s.since, now}
+	} else {
+		n.silent[server] = silence{1, now, now}
+	}
 }
 
 // serverKeys is a server's answer about its keys.
