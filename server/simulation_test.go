@@ -21,7 +21,7 @@ import (
 
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "simulate this seed alone")
-	simSeeds = flag.Int("sim.seeds", 4, "how many seeds to simulate")
+	simSeeds = flag.Int("sim.seeds", 8, "how many seeds to simulate")
 	simLog   = flag.Bool("sim.log", false, "show what the servers log")
 )
 
@@ -49,6 +49,7 @@ func simulate(t *testing.T, seed uint64) {
 			f.log = prefixed{t}
 		}
 		w := newWorld(t, seed, f)
+		w.patient = true
 		for n := range 3 + w.rand.IntN(6) {
 			s := newSimulated(t, f, n, time.Duration(w.rand.IntN(120)-60)*time.Second)
 			if *simLog {
@@ -70,6 +71,7 @@ type world struct {
 	net     links
 	homes   []*home
 	pace    time.Duration // of life
+	patient bool          // hours cost nothing
 	rooms   []*shared
 	sent    []deed         // what was acknowledged
 	notes   map[string]int // to-device messages that were acknowledged, and for whom
@@ -144,11 +146,17 @@ func (w *world) step() {
 			w.net.setCut(a.host, b.host, n < 6)
 		}
 	case n < 14:
-		w.crash(pick(w.rand, w.homes))
+		if s := pick(w.rand, w.homes); w.patient && w.rand.IntN(12) == 0 {
+			w.miss(s)
+		} else {
+			w.crash(s)
+		}
 	case len(w.rooms) == 0 || n < 17:
 		w.makeRoom()
-	case n < 24:
+	case n < 22:
 		w.whisper()
+	case n < 25:
+		w.chatter()
 	default:
 		w.act()
 	}
@@ -165,6 +173,18 @@ func (w *world) user() *inhabitant { return pick(w.rand, pick(w.rand, w.homes).u
 func (w *world) crash(s *home) {
 	s.crash()
 	time.Sleep(time.Duration(w.rand.IntN(60)) * w.pace)
+	s.start()
+}
+
+// miss has a server miss hours or days, and more than is asked for at once.
+func (w *world) miss(s *home) {
+	s.crash()
+	for range w.rand.IntN(160) {
+		if u := w.user(); len(w.rooms) > 0 && w.home(u) != s {
+			w.say(u, pick(w.rand, w.rooms))
+		}
+		time.Sleep(time.Duration(w.rand.IntN(1000)) * w.pace)
+	}
 	s.start()
 }
 
@@ -197,8 +217,10 @@ func (w *world) act() {
 		if w.do(other, room, "join", "POST", "/join/"+url.PathEscape(string(room.id))+"?"+via.Encode(), map[string]any{}) {
 			room.entered = append(room.entered, other)
 		}
+	case n < 42:
+		w.do(other, room, "knock", "POST", "/knock/"+url.PathEscape(string(room.id))+"?via="+string(room.maker.home.name()), map[string]any{})
 	case n < 62:
-		w.do(u, room, "message", "PUT", in+"/send/m.room.message/"+u.next(), map[string]any{"msgtype": "m.text", "body": why})
+		w.say(u, room)
 	case n < 68:
 		w.do(u, room, "topic", "PUT", in+"/state/m.room.topic", map[string]any{"topic": why})
 	case n < 74:
@@ -214,9 +236,38 @@ func (w *world) act() {
 	case n < 93:
 		w.do(u, room, "leave", "POST", in+"/leave", map[string]any{})
 	case n < 96:
-		w.do(u, room, "join rules", "PUT", in+"/state/m.room.join_rules", map[string]any{"join_rule": pick(w.rand, []string{"public", "invite"})})
+		w.do(u, room, "join rules", "PUT", in+"/state/m.room.join_rules", map[string]any{
+			"join_rule": pick(w.rand, []string{"public", "invite", "knock", "restricted"}),
+			"allow":     []any{map[string]any{"type": "m.room_membership", "room_id": pick(w.rand, w.rooms).id}},
+		})
 	default:
 		w.redact(u, room)
+	}
+}
+
+// say sends a message.
+func (w *world) say(u *inhabitant, room *shared) {
+	path := "/rooms/" + url.PathEscape(string(room.id)) + "/send/m.room.message/" + u.next()
+	w.do(u, room, "message", "PUT", path, map[string]any{"msgtype": "m.text", "body": fmt.Sprintf("deed %d", len(w.sent))})
+}
+
+// chatter does what leaves no event to look for: a new name, a new device, typing, a
+// receipt.
+func (w *world) chatter() {
+	u := w.user()
+	switch w.rand.IntN(3) {
+	case 0:
+		u.ask("PUT", "/profile/"+url.PathEscape(u.id)+"/displayname", map[string]any{"displayname": u.next()}, nil)
+	case 1:
+		u.ask("PUT", "/devices/"+u.device, map[string]any{"display_name": u.next()}, nil)
+	default:
+		if len(w.sent) == 0 {
+			return
+		}
+		d := pick(w.rand, w.sent)
+		in := "/rooms/" + url.PathEscape(string(d.room.id))
+		u.ask("PUT", in+"/typing/"+url.PathEscape(u.id), map[string]any{"typing": true, "timeout": 10_000}, nil)
+		u.ask("POST", in+"/receipt/m.read/"+url.PathEscape(string(d.id)), map[string]any{}, nil)
 	}
 }
 
