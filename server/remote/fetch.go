@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,9 +23,10 @@ const (
 	stateIDsTimeout = 5 * time.Minute
 	maxStateIDBytes = 128 << 20 // IDs of some 1.2 million events
 	eventTimeout    = 20 * time.Second
-	eventsAtOnce    = 8  // requests for single events under way
-	eventsTogether  = 16 // of which the answers are held at a time
-	pdusTogether    = 16 // of one answer that are checked together
+	eventsAtOnce    = 8    // requests for single events under way
+	eventsTogether  = 16   // of which the answers are held at a time
+	pdusTogether    = 16   // of one answer that are checked together
+	maxTaken        = 1000 // of one answer, some times what is asked for
 )
 
 // Source returns how to ask other servers for events of a room of version v. The
@@ -33,7 +35,8 @@ const (
 // [Network.Check]; PDUs that did not pass are left out.
 //
 // An error is returned where a server could not be asked and no other had what was
-// asked for.
+// asked for, or where an event could not be checked since the server of its sender has
+// been away for a short time.
 //
 // Spec: SS Backfilling and retrieving missing events; Retrieving events.
 func (n *Network) Source(v *matrix.Version, servers ...matrix.ServerName) state.Source {
@@ -110,8 +113,11 @@ func (f *fetcher) missing(ctx context.Context, ask state.MissingEvents, take fun
 // together, and says how many passed.
 func (f *fetcher) take(ctx context.Context, dest matrix.ServerName, q Request, list string, take func(*matrix.Event) error) (given int, err error) {
 	var pdus []jsontext.Value
+	var later error
+	came := 0
 	flush := func() error {
-		events, _ := checkPDUs(ctx, f.version, pdus, f.verify)
+		events, errs := checkPDUs(ctx, f.version, pdus, f.verify)
+		later = cmp.Or(later, laterOf(errs))
 		pdus = nil // the events have their bytes
 		for _, ev := range events {
 			if ev == nil {
@@ -125,6 +131,9 @@ func (f *fetcher) take(ctx context.Context, dest matrix.ServerName, q Request, l
 		return nil
 	}
 	err = f.list(ctx, dest, q, list, func(v jsontext.Value) error {
+		if came++; came > maxTaken {
+			return fmt.Errorf("more than %d events: %w", maxTaken, errAnswerForm)
+		}
 		if pdus = append(pdus, v.Clone()); len(pdus) < pdusTogether {
 			return nil
 		}
@@ -136,7 +145,17 @@ func (f *fetcher) take(ctx context.Context, dest matrix.ServerName, q Request, l
 	if flushErr := flush(); flushErr != nil { // also of an answer that was cut off
 		return given, flushErr
 	}
-	return given, err
+	return given, cmp.Or(err, later)
+}
+
+// laterOf returns why one of some events may be checked later, nil where there is none.
+func laterOf(errs []error) error {
+	for _, err := range errs {
+		if errors.Is(err, errKeyLater) {
+			return err
+		}
+	}
+	return nil
 }
 
 // list makes a request and calls fn for each element of one list of the answer.
@@ -196,12 +215,14 @@ func (f *fetcher) events(ctx context.Context, _ matrix.RoomID, ids []matrix.Even
 // eventsOf asks one server for events, and returns the IDs of those that it did not
 // give. Once it could not be asked it is not asked again.
 func (f *fetcher) eventsOf(ctx context.Context, dest matrix.ServerName, ids []matrix.EventID, take func(*matrix.Event) error) (left []matrix.EventID, failed error) {
+	var later error
 	for len(ids) > 0 && failed == nil {
 		some := ids[:min(len(ids), eventsTogether)]
 		ids = ids[len(some):]
 		var pdus []jsontext.Value
 		pdus, failed = f.eventPDUs(ctx, dest, some)
-		events, _ := checkPDUs(ctx, f.version, pdus, f.verify)
+		events, errs := checkPDUs(ctx, f.version, pdus, f.verify)
+		later = cmp.Or(later, laterOf(errs))
 		came := make(map[matrix.EventID]bool, len(events))
 		for _, ev := range events {
 			if ev == nil {
@@ -218,7 +239,7 @@ func (f *fetcher) eventsOf(ctx context.Context, dest matrix.ServerName, ids []ma
 			}
 		}
 	}
-	return append(left, ids...), failed
+	return append(left, ids...), cmp.Or(failed, later)
 }
 
 // eventPDUs fetches some events at the same time.

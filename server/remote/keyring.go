@@ -20,7 +20,13 @@ const (
 	maxKeysTried = 4
 	// keyWait bounds how long the keys of some events are waited for.
 	keyWait = 20 * time.Second
+	// keyHope is for how long a server may be away whose keys are expected to come.
+	keyHope = time.Hour
 )
+
+// errKeyLater: a key could not be had, but its server was there not long ago. What
+// it has signed is worth another try.
+var errKeyLater = fmt.Errorf("%w for now", ErrUnreachable)
 
 // keyAlgorithm begins the ID of every key that signs.
 const keyAlgorithm = "ed25519:"
@@ -188,7 +194,7 @@ func (v *keyCheck) check(keys []wanted, good func(string, ed25519.PublicKey) err
 		switch {
 		case !known:
 			if failed == nil {
-				failed = fmt.Errorf("key %s of %s could not be had: %w", w.id, w.server, ErrUnreachable)
+				failed = fmt.Errorf("key %s of %s could not be had: %w", w.id, w.server, v.network.keyless(w.server))
 			}
 		case !validAt(key, w.at):
 			failed = fmt.Errorf("key %s of %s was not valid then: %w", w.id, w.server, matrix.ErrBadSignature)
@@ -201,6 +207,18 @@ func (v *keyCheck) check(keys []wanted, good func(string, ed25519.PublicKey) err
 		}
 	}
 	return failed
+}
+
+// keyless says why a key of a server could not be had: it is there but has no such
+// key, or it is not there, and may be again soon.
+func (n *Network) keyless(server matrix.ServerName) error {
+	n.mu.Lock()
+	s := n.silent[server]
+	n.mu.Unlock()
+	if s.failures == 0 || n.now().Sub(s.since) > keyHope {
+		return ErrUnreachable
+	}
+	return errKeyLater
 }
 
 // validAt reports whether signatures of a key count that were made at a time.
