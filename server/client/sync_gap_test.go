@@ -137,6 +137,94 @@ func TestSyncAcrossGap(t *testing.T) {
 	}
 }
 
+// A timeline does not reach over a gap behind which the state is the same, either: what
+// is in the gap the client gets by going back.
+func TestTimelineEndsAtGap(t *testing.T) {
+	s, alice, _, room := presenceHouse(t, Config{})
+	var answer struct {
+		Next  string `json:"next_batch"`
+		Rooms struct {
+			Join map[string]struct {
+				Timeline struct {
+					Events  []clientEvent `json:"events"`
+					Limited bool          `json:"limited"`
+				} `json:"timeline"`
+			} `json:"join"`
+		} `json:"rooms"`
+	}
+	sync := func(query string) {
+		answer.Rooms.Join = nil
+		if err := json.Unmarshal(s.do("GET", "/_matrix/client/v3/sync"+query, alice, "").Body.Bytes(), &answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const far = matrix.UserID("@far:elsewhere.test")
+	key := string(far)
+	tip, _ := tipAndState(t, s, room)
+	join := buildEvent(t, s, room, matrix.Draft{Sender: far, Type: "m.room.member", StateKey: &key, Content: []byte(`{"membership":"join"}`)}, tip)
+	if verdict, err := s.rooms.Accept(t.Context(), join); err != nil || verdict != state.Accepted {
+		t.Fatal(verdict, err)
+	}
+	sync("")
+	s.do("PUT", roomPath(room, "send", "m.room.message", "1"), alice, `{"body":"1"}`)
+	_, ids := tipAndState(t, s, room)
+	var chain []*matrix.Event
+	prev := matrix.EventID("$older")
+	for _, typ := range []string{"m.a", "m.b", "m.c"} {
+		chain = append(chain, buildEvent(t, s, room, matrix.Draft{Sender: far, Type: typ, Content: []byte(`{}`)}, prev))
+		prev = chain[len(chain)-1].ID
+	}
+	verdicts, err := s.rooms.AcceptFrom(t.Context(), chain[2:], state.Source{
+		Missing: func(_ context.Context, _ state.MissingEvents, take func(*matrix.Event) error) error {
+			return take(chain[1])
+		},
+		Events: func(_ context.Context, _ matrix.RoomID, _ []matrix.EventID, take func(*matrix.Event) error) error {
+			return take(chain[0])
+		},
+		StateIDs: func(_ context.Context, _ matrix.RoomID, _ matrix.EventID, take func(matrix.EventID) error) error {
+			for _, id := range ids {
+				if err := take(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	})
+	if err != nil || !slices.Equal(verdicts, []state.Verdict{state.Accepted}) {
+		t.Fatal(verdicts, err)
+	}
+	for _, query := range []string{"?since=" + answer.Next, "?use_state_after=true&since=" + answer.Next, ""} {
+		sync(query)
+		timeline := answer.Rooms.Join[room].Timeline
+		if got := strings.Join(typesOf(timeline.Events), " "); got != "m.a m.b m.c" || !timeline.Limited {
+			t.Errorf("%q: %s, limited %t", query, got, timeline.Limited)
+		}
+	}
+}
+
+// tipAndState returns the newest event of a room and its current state.
+func tipAndState(t *testing.T, s *testServer, room string) (tip matrix.EventID, ids []matrix.EventID) {
+	t.Helper()
+	err := s.store.View(func(tx *store.Tx) error {
+		num, head, err := state.Head(tx, matrix.RoomID(room))
+		if err != nil {
+			return err
+		}
+		if tip, err = tx.EventID(num, head.Latest); err != nil {
+			return err
+		}
+		return tx.WalkState(num, head.Current, store.StateAll, func(_ store.Slot, n store.EventNum) (bool, error) {
+			id, err := tx.EventID(num, n)
+			ids = append(ids, id)
+			return true, err
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tip, ids
+}
+
 type clientEvent struct {
 	Type string `json:"type"`
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"slices"
 
+	"hearth/state"
 	"hearth/store"
 )
 
@@ -15,7 +16,7 @@ const maxLookedAt = 2000
 // it would undo for the client what the state section tells of that. And it begins
 // with an event behind which more of the state is different than the event says, as
 // where forks met, or a gap or the history before a join was never here: the state
-// section then tells what is behind that event.
+// section then tells what is behind that event. Nor does it reach over a gap.
 func (rs *roomSync) collectTimeline() error {
 	filter := &rs.req.filter.Room.Timeline
 	limit := filter.Most(10, maxPage)
@@ -28,6 +29,10 @@ func (rs *roomSync) collectTimeline() error {
 		jumped, err := rs.jumped(ev.After, later)
 		if jumped || err != nil {
 			at = later.Num.Position()
+			return false, err
+		}
+		if gap, err := rs.afterGap(later); gap || err != nil {
+			rs.entry.Timeline.Limited = true
 			return false, err
 		}
 		if later = nil; ev.Num.Position() <= rs.since {
@@ -93,6 +98,16 @@ func (rs *roomSync) jumped(before store.SnapshotID, later *store.StoredEvent) (j
 		}
 	}
 	return jumped, err
+}
+
+// afterGap says whether an event stands on others that are not here: between it and what
+// came before is more, which the client gets by going back from the event, or not at all.
+// later may be nil.
+func (rs *roomSync) afterGap(later *store.StoredEvent) (bool, error) {
+	if later == nil || later.Sender.Server() == rs.store.Server() {
+		return false, nil
+	}
+	return state.HasGap(rs.tx, later)
 }
 
 // hide notes that an event is left out, if it is what tells of state that is wanted
