@@ -43,20 +43,20 @@ type fetched struct {
 type devicesAnswer struct {
 	UserID   matrix.UserID `json:"user_id"`
 	StreamID int64         `json:"stream_id"`
-	Devices  []struct {
+	Devices  few[struct {
 		DeviceID matrix.DeviceID `json:"device_id"`
 		Keys     jsontext.Value  `json:"keys"`
 		Name     string          `json:"device_display_name"`
-	} `json:"devices"`
+	}] `json:"devices"`
 	Master      jsontext.Value `json:"master_key"`
 	SelfSigning jsontext.Value `json:"self_signing_key"`
 }
 
 // keysAnswer is the answer of POST /user/keys/query.
 type keysAnswer struct {
-	DeviceKeys  map[matrix.UserID]map[matrix.DeviceID]jsontext.Value `json:"device_keys"`
-	Master      map[matrix.UserID]jsontext.Value                     `json:"master_keys"`
-	SelfSigning map[matrix.UserID]jsontext.Value                     `json:"self_signing_keys"`
+	DeviceKeys  fewNamed[matrix.UserID, jsontext.Value] `json:"device_keys"` // by device
+	Master      fewNamed[matrix.UserID, jsontext.Value] `json:"master_keys"`
+	SelfSigning fewNamed[matrix.UserID, jsontext.Value] `json:"self_signing_keys"`
 }
 
 // keysRequest is the request of POST /user/keys/query.
@@ -108,7 +108,11 @@ func (l *DeviceLists) askKeys(ctx context.Context, server matrix.ServerName, use
 	all := make([]fetched, 0, len(users))
 	for _, u := range users {
 		f := fetched{wantedKeys: u, stream: store.UnknownStream}
-		for id, object := range answer.DeviceKeys[u.user] {
+		devices, err := fewMembers[matrix.DeviceID](answer.DeviceKeys[u.user])
+		if err != nil {
+			return nil, fmt.Errorf("keys of %s: %w: %w", u.user, ErrUnreachable, err)
+		}
+		for id, object := range devices {
 			f.add(id, nameIn(object), object)
 		}
 		f.sign(answer.Master[u.user], answer.SelfSigning[u.user])

@@ -170,16 +170,15 @@ func devicesOf(tx *store.Tx, path string) ([]byte, error) {
 
 // keysOf is the answer of POST /user/keys/query.
 func keysOf(tx *store.Tx, req keysRequest) ([]byte, error) {
-	answer := keysAnswer{
-		make(map[matrix.UserID]map[matrix.DeviceID]jsontext.Value),
-		make(map[matrix.UserID]jsontext.Value), make(map[matrix.UserID]jsontext.Value),
-	}
+	answer := keysAnswer{DeviceKeys: make(fewNamed[matrix.UserID, jsontext.Value]), Master: make(fewNamed[matrix.UserID, jsontext.Value])}
 	for user, named := range req.DeviceKeys {
 		keys, err := e2ee.View{Tx: tx}.User(tx.UserNum(user), named)
 		if err != nil {
 			return nil, err
 		}
-		answer.DeviceKeys[user] = keys.Devices
+		if answer.DeviceKeys[user], err = json.Marshal(keys.Devices); err != nil {
+			return nil, err
+		}
 		if keys.Master != nil {
 			answer.Master[user] = keys.Master
 		}

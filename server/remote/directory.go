@@ -73,8 +73,8 @@ func (n *Network) queryAlias(ctx context.Context, alias matrix.RoomAlias) (alias
 // readAlias reads the answer of a server.
 func readAlias(body []byte, from matrix.ServerName) (aliasTarget, error) {
 	var answer struct {
-		Room    string           `json:"room_id"`
-		Servers []jsontext.Value `json:"servers"`
+		Room    string              `json:"room_id"`
+		Servers few[jsontext.Value] `json:"servers"`
 	}
 	err := json.Unmarshal(body, &answer, answerOptions)
 	room, bad := matrix.ParseRoomID(answer.Room)

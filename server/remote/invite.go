@@ -70,7 +70,7 @@ func (n *Network) inviteV1(ctx context.Context, dest matrix.ServerName, invite *
 	if body["unsigned"], err = json.Marshal(map[string][]jsontext.Value{"invite_room_state": pdus(known)}, jsontext.AllowDuplicateNames(true)); err != nil {
 		return nil, err
 	}
-	var parts []jsontext.Value
+	var parts few[jsontext.Value]
 	if err := n.Do(ctx, dest, inviteTo("v1", invite, body), &parts); err != nil {
 		return nil, err
 	}

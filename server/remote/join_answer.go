@@ -114,9 +114,16 @@ func (a *joinAnswer) member(name string) error {
 	return a.skip()
 }
 
-// skip passes over a value of whatever size.
+// maxJoinExtra bounds one member of an answer that we have no use for, in bytes.
+const maxJoinExtra = 8 << 20
+
+// skip passes over a value, token by token.
 func (a *joinAnswer) skip() error {
+	begin := a.json.InputOffset()
 	for depth := a.json.StackDepth(); ; {
+		if a.json.InputOffset()-begin > maxJoinExtra {
+			return errMetered
+		}
 		if _, err := a.json.ReadToken(); err != nil {
 			return err
 		}
@@ -149,7 +156,9 @@ func (a *joinAnswer) list(inState bool) error {
 func (a *joinAnswer) event(raw jsontext.Value, inState bool) error {
 	ev, err := matrix.Parse(a.index.version, raw.Clone())
 	if err != nil || ev.Room != a.index.room || !ev.IsState() || ev.ID == a.join {
-		a.index.dropped++
+		if a.index.dropped++; a.index.dropped > maxJoinIDs {
+			return fmt.Errorf("more than %d events that are none of the room's state: %w", maxJoinIDs, state.ErrGivenState)
+		}
 		return nil
 	}
 	if came, again := a.index.known(ev.ID, inState); came {

@@ -21,7 +21,7 @@ type claimRequest struct {
 
 // claimAnswer is the answer of it.
 type claimAnswer struct {
-	OneTimeKeys e2ee.Claimed `json:"one_time_keys"`
+	OneTimeKeys fewNamed[matrix.UserID, jsontext.Value] `json:"one_time_keys"` // by device, then by name
 }
 
 // Claim takes one-time keys of devices of other servers' users from their servers,
@@ -63,7 +63,7 @@ func (l *DeviceLists) Claim(ctx context.Context, claims e2ee.Claims) (e2ee.Claim
 }
 
 // claimOf takes keys from one server.
-func (l *DeviceLists) claimOf(ctx context.Context, server matrix.ServerName, wanted e2ee.Claims) (e2ee.Claimed, error) {
+func (l *DeviceLists) claimOf(ctx context.Context, server matrix.ServerName, wanted e2ee.Claims) (map[matrix.UserID]map[matrix.DeviceID]fewNamed[string, jsontext.Value], error) {
 	if err := l.asking.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("claim keys of users of %s: %w: %w", server, ErrUnreachable, err)
 	}
@@ -73,7 +73,20 @@ func (l *DeviceLists) claimOf(ctx context.Context, server matrix.ServerName, wan
 	if err := l.config.Ask(ctx, server, q, &answer); err != nil {
 		return nil, err
 	}
-	return answer.OneTimeKeys, nil
+	keys := make(map[matrix.UserID]map[matrix.DeviceID]fewNamed[string, jsontext.Value])
+	for user, devices := range wanted {
+		ofUser, err := fewMembers[matrix.DeviceID](answer.OneTimeKeys[user])
+		keys[user] = make(map[matrix.DeviceID]fewNamed[string, jsontext.Value])
+		for device := range devices {
+			if err == nil {
+				keys[user][device], err = fewMembers[string](ofUser[device])
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("keys of %s: %w: %w", user, ErrUnreachable, err)
+		}
+	}
+	return keys, nil
 }
 
 // takeKey adds a key of a device that is as it was asked for.

@@ -66,7 +66,7 @@ func (j *Joiner) knockAt(ctx context.Context, knock state.Join, server matrix.Se
 		return err
 	}
 	var answer struct {
-		State []jsontext.Value `json:"knock_room_state"`
+		State few[jsontext.Value] `json:"knock_room_state"`
 	}
 	q := Request{
 		Method: http.MethodPut, Path: memberPath("v1", "send_knock", ev), Body: jsontext.Value(ev.JSON()),

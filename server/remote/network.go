@@ -129,6 +129,7 @@ func (n *Network) newTransport() *http.Transport {
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		DialTLSContext:         n.dialServer,
+		DisableCompression:     true, // a kilobyte could stand for a megabyte
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		MaxConnsPerHost:        connsPerServer,
 		MaxIdleConns:           max(idleConns, n.config.MaxConns/4),

@@ -65,7 +65,7 @@ func (n *Network) askNotaries(ctx context.Context, missing []wanted, still func(
 // askNotary asks one notary and stores what it knows.
 func (n *Network) askNotary(ctx context.Context, notary matrix.ServerName, query keyQuery) error {
 	var answer struct {
-		Keys []jsontext.Value `json:"server_keys"`
+		Keys few[jsontext.Value] `json:"server_keys"`
 	}
 	err := n.Do(ctx, notary, Request{
 		Method: http.MethodPost, Path: "/_matrix/key/v2/query", Body: query,

@@ -14,6 +14,9 @@ import (
 // waits.
 const policyTimeout = 10 * time.Second
 
+// maxPolicyAnswer bounds a policy server's signatures, in bytes.
+const maxPolicyAnswer = 16 << 10
+
 // SignByPolicy asks a policy server to sign an event and returns its signatures by the
 // IDs of their keys. They are not checked: what they must verify with is in the room.
 // For an event of a user of ours it is tried although it is backing off: the user waits.
@@ -26,8 +29,8 @@ func (n *Network) SignByPolicy(ctx context.Context, server matrix.ServerName, ev
 		Method:  http.MethodPost,
 		Path:    "/_matrix/policy/v1/sign",
 		Body:    jsontext.Value(ev.JSON()),
-		Timeout: policyTimeout,
-		Insist:  ev.Sender.Server() == n.server,
+		Timeout: policyTimeout, MaxBytes: maxPolicyAnswer,
+		Insist: ev.Sender.Server() == n.server,
 	}, &answer)
 	if err != nil {
 		return nil, err

@@ -186,10 +186,10 @@ func (req PublicRoomsRequest) values() url.Values {
 // should be.
 func readPublicRooms(body []byte) (PublicRooms, bool) {
 	var answer struct {
-		Chunk []jsontext.Value `json:"chunk"`
-		Next  jsontext.Value   `json:"next_batch"`
-		Prev  jsontext.Value   `json:"prev_batch"`
-		Total jsontext.Value   `json:"total_room_count_estimate"`
+		Chunk few[jsontext.Value] `json:"chunk"`
+		Next  jsontext.Value      `json:"next_batch"`
+		Prev  jsontext.Value      `json:"prev_batch"`
+		Total jsontext.Value      `json:"total_room_count_estimate"`
 	}
 	if json.Unmarshal(body, &answer, answerOptions) != nil {
 		return PublicRooms{}, false

@@ -140,6 +140,7 @@ func (n *Network) newWellKnownClient() *http.Client {
 			TLSHandshakeTimeout:    handshakeTimeout,
 			MaxResponseHeaderBytes: maxHeaderBytes,
 			DisableKeepAlives:      true,
+			DisableCompression:     true,
 			Protocols:              protocols,
 		},
 		CheckRedirect: func(to *http.Request, via []*http.Request) error {
