@@ -158,10 +158,11 @@ func (in *inbox) attend(ctx context.Context, room store.RoomNum) (left bool) {
 	return true
 }
 
-// backoff returns how long a room rests after tries in vain.
-func backoff(failures int) time.Duration {
+// backoff returns how long a room rests after tries in vain: another time for each
+// room and each try, so that they do not come back together.
+func backoff(room store.RoomNum, failures int) time.Duration {
 	wait := min(inboxBackoff<<min(failures, 20), inboxMaxWait)
-	return wait/2 + rand.N(wait/2+1)
+	return wait/2 + time.Duration(rand.New(rand.NewPCG(uint64(room), uint64(failures))).Int64N(int64(wait/2+1)))
 }
 
 // remove takes events out of the inbox.

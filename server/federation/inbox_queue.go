@@ -227,9 +227,11 @@ func (q *inboxQueue) next(now time.Time) (room store.RoomNum, wait time.Duration
 			continue
 		}
 		for origin := range r.of {
-			if o := q.origins[origin]; o != nil && (longest == nil || o.served < longest.served) {
-				room, longest = num, o
+			o := q.origins[origin]
+			if o == nil || longest != nil && (o.served > longest.served || o.served == longest.served && num > room) {
+				continue
 			}
+			room, longest = num, o
 		}
 	}
 	if longest != nil {
@@ -252,7 +254,7 @@ func (q *inboxQueue) rest(room store.RoomNum, left bool, now time.Time) {
 	}
 	r.busy = false
 	if left {
-		r.due = now.Add(backoff(r.failures))
+		r.due = now.Add(backoff(room, r.failures))
 		r.failures++
 	} else {
 		r.due, r.failures = now.Add(inboxRest), 0 // what is still to come awakes it

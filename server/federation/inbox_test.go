@@ -220,11 +220,11 @@ func TestQueueIsFair(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	for failures := range 100 {
-		if wait := backoff(failures); wait < inboxBackoff/2 || wait > inboxMaxWait {
+		if wait := backoff(1, failures); wait < inboxBackoff/2 || wait > inboxMaxWait {
 			t.Errorf("%d failures: %v", failures, wait)
 		}
 	}
-	if backoff(20) < inboxMaxWait/2 {
+	if backoff(1, 20) < inboxMaxWait/2 {
 		t.Error("it does not grow")
 	}
 }
