@@ -99,9 +99,8 @@ func TestBackfill(t *testing.T) {
 		for _, page := range []int{1, 2, 3, 7, 100} {
 			t.Run(fmt.Sprintf("%s/%d", version, page), func(t *testing.T) {
 				from, to, events, _ := startRoom(t, version, 5)
-				from.gap = 0
 				room := last(events).Room
-				to.acceptFrom(from, last(events))
+				to.ground(from, last(events))
 				head, timeline := to.head(room), to.timeline(room)
 				to.fill(from, room, page+1) // the event itself is given too
 				to.wantPast(from, room, events)
@@ -131,7 +130,7 @@ func TestBackfillOfLyingDepths(t *testing.T) {
 	}
 	_, err := to.rooms.AcceptAll(context.Background(), events[:shared])
 	to.must(err)
-	to.acceptFrom(from, last(events))
+	to.ground(from, last(events))
 	to.fill(from, room, 3)
 	to.wantPast(from, room, events)
 	if past := to.past(room); len(past) != len(events) {
@@ -155,7 +154,7 @@ func TestBackfillAsksForNoState(t *testing.T) {
 	events := from.all(room)
 	_, err := to.rooms.AcceptAll(context.Background(), events[:shared])
 	to.must(err)
-	to.acceptFrom(from, last(events))
+	to.ground(from, last(events))
 	from.states = 0
 	to.fill(from, room, 5)
 	to.wantPast(from, room, events)
@@ -175,7 +174,7 @@ func TestBackfillOfForks(t *testing.T) {
 			to := newHouse(t)
 			_, err := to.rooms.AcceptAll(context.Background(), f.events[:8])
 			to.must(err)
-			to.acceptFrom(from, last(f.events))
+			to.ground(from, last(f.events))
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			for rounds := 0; rounds < 60; rounds++ {
 				at := to.gap(f.id)
@@ -214,9 +213,8 @@ func TestBackfillOfForks(t *testing.T) {
 // later.
 func TestRecall(t *testing.T) {
 	from, to, events, shared := startRoom(t, "12", 5)
-	from.gap = 0
 	room := last(events).Room
-	to.acceptFrom(from, last(events))
+	to.ground(from, last(events))
 	to.must(to.rooms.Recall(context.Background(), last(events).ID, events[shared+4], from.source()))
 	to.must(to.rooms.Recall(context.Background(), last(events).ID, events[shared+4], from.source())) // once more is nothing
 	past := to.past(room)
@@ -231,8 +229,7 @@ func TestRecall(t *testing.T) {
 // as nothing stands on, and circles.
 func TestBackfillTakesWhatItNeeds(t *testing.T) {
 	from, to, events, shared := startRoom(t, "1", 3)
-	from.gap = 0
-	to.acceptFrom(from, last(events))
+	to.ground(from, last(events))
 	other := from.create(Creation{Creator: alice, Preset: PresetPublic, Version: "1"})
 	stray := to.forge(last(events).Room, "$stray:home.example", []string{"$circle:home.example"}, nil, string(alice))
 	circle := to.forge(last(events).Room, "$circle:home.example", []string{"$stray:home.example"}, nil, string(alice))
@@ -264,7 +261,7 @@ func TestBackfilledRedactionsAndRelations(t *testing.T) {
 	events := from.all(room)
 	_, err = to.rooms.AcceptAll(context.Background(), events[:shared])
 	to.must(err)
-	to.acceptFrom(from, last(events))
+	to.ground(from, last(events))
 	to.fill(from, room, 3)
 	if ev := to.event(target); ev.RedactedBy == 0 {
 		t.Errorf("the message is not redacted: %s", ev.JSON())

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -159,6 +160,19 @@ func (h *house) acceptFrom(p *peer, events ...*matrix.Event) []Verdict {
 	verdicts, err := h.rooms.AcceptFrom(context.Background(), events, p.source())
 	h.must(err)
 	return verdicts
+}
+
+// ground takes an event below which nothing is known, with the state before it: so begins
+// what is taken of a gap that is not told whole.
+func (h *house) ground(p *peer, ev *matrix.Event) {
+	h.Helper()
+	g := gathering{rooms: h.rooms, from: p.source(), asked: make(map[matrix.EventID]bool), left: maxFetched, rounds: maxRounds}
+	states := 1
+	unfit, err := g.takeGround(context.Background(), ev.Room, []matrix.EventID{ev.ID}, &states)
+	h.must(cmp.Or(unfit, err))
+	if states != 0 || h.event(ev.ID).Outlier {
+		h.Fatalf("%s came without a state", ev.ID)
+	}
 }
 
 // startRoom makes a room in a house of which another knows the beginning, and fills
