@@ -87,6 +87,7 @@ func TestInvite(t *testing.T) {
 		{"12", "refuses", "", "M_INVITE_BLOCKED"},
 		{"1", "refuses", "", "M_INVITE_BLOCKED"},
 		{"11", "changes it", "/_matrix/federation/v2/invite/", "it has signed"},
+		{"1", "changes it", "/_matrix/federation/v2/invite/", "signature"}, // under the same ID
 		{"11", "signs not", "/_matrix/federation/v2/invite/", "signature"},
 		{"11", "signs badly", "/_matrix/federation/v2/invite/", "signature"},
 	} {

@@ -2,9 +2,11 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -234,7 +237,7 @@ func (h *homestead) template(room matrix.RoomID, user matrix.UserID, to matrix.M
 			"room_version": head.Version.ID,
 			"event": map[string]any{
 				"room_id": room, "type": "m.room.member", "sender": user, "state_key": user, "content": content,
-				"prev_events": prev, "auth_events": cited, "depth": head.Depth + 1, "origin": h.name, "hashes": map[string]string{"sha256": "x"},
+				"prev_events": citedAs(head.Version, prev), "auth_events": citedAs(head.Version, cited), "depth": head.Depth + 1, "origin": h.name, "hashes": map[string]string{"sha256": "x"},
 			},
 		})
 		return err
@@ -243,6 +246,19 @@ func (h *homestead) template(room matrix.RoomID, user matrix.UserID, to matrix.M
 		return nil, &Error{Server: h.name, Status: 404, Code: "M_NOT_FOUND", Text: "no such room"}
 	}
 	return bytes.NewReader(text), err
+}
+
+// citedAs writes a list of events as a version has it: with hashes that nobody looks at,
+// or without.
+func citedAs(v *matrix.Version, ids []matrix.EventID) any {
+	if v.EventIDs != matrix.EventIDGiven {
+		return ids
+	}
+	pairs := make([][2]any, 0, len(ids))
+	for _, id := range ids {
+		pairs = append(pairs, [2]any{id, map[string]string{"sha256": base64.RawStdEncoding.EncodeToString(make([]byte, sha256.Size))}})
+	}
+	return pairs
 }
 
 // take accepts a member event of another server.
@@ -421,9 +437,6 @@ const (
 // Rooms of all versions are joined, and have the state that the others have.
 func TestJoinVersions(t *testing.T) {
 	for _, v := range matrix.Versions() {
-		if v.EventIDs == matrix.EventIDGiven {
-			continue
-		}
 		t.Run(v.ID, func(t *testing.T) {
 			w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
 			room := w[there].create(v.ID, 30)
@@ -640,6 +653,80 @@ func TestJoinOrder(t *testing.T) {
 	if got.String() != "dfgh" {
 		t.Errorf("%s", got.String())
 	}
+}
+
+// Where events choose their IDs they can cite themselves and each other. Those are left
+// out, and the room is not joined if it needs them.
+func TestJoinOfCircles(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		typ   string         // of what there is in the room, and is made to stand in a circle
+		cites matrix.EventID // beside what it cites; "": itself
+		joins bool
+	}{
+		{"a name that cites itself", "m.room.name", "", true},
+		{"a name in a circle of two", "m.room.name", "$two:there.test", true},
+		{"a name upon a circle", "m.room.name", "$three:there.test", true},
+		{"join rules in a circle", "m.room.join_rules", "$two:there.test", false},
+		{"a member in a circle", "m.room.member", "$two:there.test", false},
+		{"a create in a circle", "m.room.create", "$two:there.test", false},
+	} {
+		for _, version := range []string{"1", "2"} {
+			t.Run(tt.name+"/"+version, func(t *testing.T) {
+				w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
+				room := w[there].create(version, 0)
+				v, _ := matrix.VersionByID(version)
+				w[there].change = func(a *residentAnswer) {
+					at := slices.IndexFunc(a.State, func(ev jsontext.Value) bool { return bytes.Contains(ev, []byte(`"type":"`+tt.typ+`"`)) })
+					one := circular(t, v, a.State[at], "", tt.cites)
+					two := circular(t, v, a.State[at], "$two:there.test", eventIDIn(t, v, one))
+					three := circular(t, v, a.State[at], "$three:there.test", "")
+					a.State[at], a.Auth = one, append(without(a.Auth, tt.typ), one, two, three)
+				}
+				j, _ := w.joiner(w[here])
+				err := j.Join(t.Context(), state.Join{Room: room, User: erin}, []matrix.ServerName{there})
+				if (err == nil) != tt.joins {
+					t.Errorf("joined: %v", err)
+				}
+				nothingLeft(t, w[here], room, tt.joins)
+				if tt.joins && w[here].current(room)[auth.Key{Type: tt.typ}] != "" {
+					t.Error("what stands in a circle is in the state")
+				}
+			})
+		}
+	}
+}
+
+// circular makes of an event one that cites another, too, or itself; with an ID of its own
+// unless that is empty.
+func circular(t *testing.T, v *matrix.Version, pdu jsontext.Value, id matrix.EventID, cites matrix.EventID) jsontext.Value {
+	t.Helper()
+	id = cmp.Or(id, eventIDIn(t, v, pdu))
+	var ev map[string]jsontext.Value
+	err := json.Unmarshal(pdu, &ev)
+	ev["event_id"] = jsontext.Value(strconv.Quote(string(id)))
+	cited := fmt.Sprintf(`[%q,{}]`, cmp.Or(cites, id))
+	if rest := strings.TrimPrefix(string(ev["auth_events"]), "["); rest != "]" {
+		cited += "," + strings.TrimSuffix(rest, "]")
+	}
+	ev["auth_events"] = jsontext.Value("[" + cited + "]")
+	delete(ev, "signatures")
+	text, err2 := json.Marshal(ev)
+	signed, err3 := matrix.HashAndSign(v, text, there, keyOfServer(there))
+	if err := errors.Join(err, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+// eventIDIn returns the ID of an event.
+func eventIDIn(t *testing.T, v *matrix.Version, pdu jsontext.Value) matrix.EventID {
+	t.Helper()
+	ev, err := matrix.Parse(v, slices.Clone(pdu))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ev.ID
 }
 
 // without leaves out the events of a type.

@@ -1,8 +1,10 @@
 package remote
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -107,6 +109,26 @@ func TestWellKnownRedirects(t *testing.T) {
 	loop, asked = true, 0
 	if _, _, err := n.askWellKnown(t.Context(), "far.example"); err == nil || asked > wellKnownRedirects {
 		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
+// A name that is delegated is not asked for a document of its own: delegations that lead
+// back, to the name itself or in a ring, end with the first.
+//
+// Spec: SS Resolving server names, 3.3 to 3.5.
+func TestDelegationLeadsBack(t *testing.T) {
+	for _, to := range []matrix.ServerName{"far.example", "ring.example"} {
+		i := newInternet(t)
+		i.addrs["far.example"], i.addrs["ring.example"] = []string{"10.0.0.1"}, []string{"10.0.0.2"}
+		i.serve("10.0.0.1:443", "far.example", text(`{"m.server":"`+string(to)+`"}`))
+		i.serve("10.0.0.2:443", "ring.example", text(`{"m.server":"far.example"}`))
+		n := openNetwork(t, i, t.TempDir(), nil)
+		if err := n.Do(t.Context(), "far.example", Request{Method: "GET", Path: "/x"}, nil); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("delegated to %s: %v", to, err)
+		}
+		if got := i.taken(); !slices.Equal(got, []string{"10.0.0.1:443", i.addrs[to.Host()][0] + ":8448"}) {
+			t.Errorf("delegated to %s: dialed %v", to, got)
+		}
 	}
 }
 
