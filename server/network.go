@@ -1,17 +1,21 @@
 package server
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"hearth/server/api"
 	"hearth/server/federation"
 	"hearth/server/remote"
 	"hearth/state"
 	"hearth/state/matrix"
+	"hearth/store"
 )
 
 // What a connection to another server costs, in bytes, and which share of the
@@ -51,7 +55,10 @@ func (s *Server) newJoiner(rooms *state.Rooms, memory *budget) *remote.Joiner {
 		Dir:     filepath.Join(s.store.Dir(), "joins"),
 		Budget:  memory.take,
 		Joined:  func(room matrix.RoomID) { s.federation.Joined(room) },
-		Log:     s.log,
+		LeftOut: func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error {
+			return s.federation.LeftOut(ctx, room, from, pdu, state)
+		},
+		Log: s.log,
 	})
 }
 

@@ -10,15 +10,28 @@ import (
 )
 
 // An InboxEvent is a PDU that another server sent and that cannot be accepted yet:
-// it stands on or cites what is not here. The server was told that it has arrived,
-// so it stays until there is a verdict or nobody has what it lacks.
+// it stands on or cites what is not here, or the key that it is signed with could not
+// be had. The server was told that it has arrived, so it stays until there is a verdict
+// or nobody has what it lacks.
 type InboxEvent struct {
 	Room     RoomNum
 	Order    uint64 // rising over all rooms, set by AppendInbox
 	Origin   matrix.ServerName
-	Received int64  // in milliseconds since 1970
-	PDU      []byte // whose form, signatures and hashes were checked
+	Received int64 // in milliseconds since 1970
+	Part     InboxPart
+	PDU      []byte // whose form was checked
 }
+
+// InboxPart says what an event of the inbox is to its room.
+type InboxPart uint8
+
+// The parts.
+const (
+	InboxNews  InboxPart = iota // it is to become part of the timeline
+	InboxCited                  // it came with our join: what the state cites
+	InboxState                  // it came with our join, as part of the state
+	inboxParts
+)
 
 // AppendInbox puts an event behind the others of its room. The error wraps
 // ErrNotFound where the room is not known here, and no join to it under way.
@@ -31,7 +44,7 @@ func (tx *Tx) AppendInbox(e InboxEvent) (order uint64, err error) {
 		return 0, fmt.Errorf("inbox of room %d: %w", e.Room, err)
 	}
 	v := appendString(nil, string(e.Origin))
-	v = binary.AppendVarint(v, e.Received)
+	v = append(binary.AppendVarint(v, e.Received), byte(e.Part))
 	return order, tx.put(bucketRemote, inboxKey(e.Room, order), append(v, e.PDU...))
 }
 
@@ -86,8 +99,8 @@ func (tx *Tx) purgeInbox(room RoomNum) (removed int, err error) {
 
 func readInboxEvent(room RoomNum, rest, v []byte) (InboxEvent, error) {
 	r := reader{b: v}
-	e := InboxEvent{Room: room, Order: u64(rest), Origin: matrix.ServerName(r.string()), Received: r.varint()}
-	if e.PDU = r.b; r.err != nil || len(rest) != 8 || e.Order == 0 {
+	e := InboxEvent{Room: room, Order: u64(rest), Origin: matrix.ServerName(r.string()), Received: r.varint(), Part: InboxPart(r.byte())}
+	if e.PDU = r.b; r.err != nil || len(rest) != 8 || e.Order == 0 || e.Part >= inboxParts {
 		return InboxEvent{}, fmt.Errorf("inbox of room %d: %w", room, ErrDamaged)
 	}
 	return e, nil

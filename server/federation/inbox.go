@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/errgroup"
 
 	"hearth/state"
@@ -32,7 +33,7 @@ const (
 )
 
 // An inbox has the events that other servers sent and that lack something, until that
-// is fetched. They are in the store; here is which rooms have some. A few workers take
+// is fetched: what they stand on or cite, or the key that they are signed with. They are in the store; here is which rooms have some. A few workers take
 // room after room, so that one room is worked on once at a time, in the order in which
 // its events came, and each server's events have their turn however many others send.
 //
@@ -42,6 +43,7 @@ const (
 type inbox struct {
 	store  *store.Store
 	rooms  *state.Rooms
+	check  func(ctx context.Context, v *matrix.Version, pdus []jsontext.Value) ([]*matrix.Event, []error)
 	source func(v *matrix.Version, servers ...matrix.ServerName) state.Source
 	take   func(ctx context.Context, bytes int64) (release func(), err error)
 	now    func() time.Time
@@ -51,7 +53,7 @@ type inbox struct {
 
 func newInbox(config Config) *inbox {
 	in := &inbox{
-		store: config.Store, rooms: config.Rooms, source: config.Network.Source, take: config.Take,
+		store: config.Store, rooms: config.Rooms, check: config.Network.Check, source: config.Network.Source, take: config.Take,
 		now: config.Now, log: config.Log,
 	}
 	in.queue.init()
@@ -60,21 +62,21 @@ func newInbox(config Config) *inbox {
 
 // put stores events of a room behind those that wait there. handled is closed after
 // the next try to get what they lack. The error is errBusy where too many wait.
-func (in *inbox) put(ctx context.Context, room store.RoomNum, origin matrix.ServerName, events []*matrix.Event) (handled <-chan struct{}, err error) {
+func (in *inbox) put(ctx context.Context, room store.RoomNum, origin matrix.ServerName, part store.InboxPart, pdus []jsontext.Value) (handled <-chan struct{}, err error) {
 	if err := in.queue.loaded(ctx); err != nil {
 		return nil, err
 	}
-	load := inboxLoad{count: len(events)}
-	for _, ev := range events {
-		load.bytes += len(ev.JSON())
+	load := inboxLoad{count: len(pdus)}
+	for _, pdu := range pdus {
+		load.bytes += len(pdu)
 	}
 	if !in.queue.reserve(room, origin, load) {
 		return nil, errBusy
 	}
 	received := in.now().UnixMilli()
 	err = in.store.Update(ctx, func(tx *store.Tx) error {
-		for _, ev := range events {
-			_, err := tx.AppendInbox(store.InboxEvent{Room: room, Origin: origin, Received: received, PDU: ev.JSON()})
+		for _, pdu := range pdus {
+			_, err := tx.AppendInbox(store.InboxEvent{Room: room, Origin: origin, Received: received, Part: part, PDU: pdu})
 			if err != nil {
 				return err
 			}
@@ -145,7 +147,9 @@ func (in *inbox) attend(ctx context.Context, room store.RoomNum) (left bool) {
 		return true
 	}
 	defer release()
-	t := inboxTry{inbox: in, ctx: ctx, room: room, silent: make(map[matrix.ServerName]bool)}
+	t := inboxTry{
+		inbox: in, ctx: ctx, room: room, silent: make(map[matrix.ServerName]bool), unsure: make(map[uint64]bool),
+	}
 	for err == nil && ctx.Err() == nil {
 		var done bool
 		if done, err = t.step(); done {
@@ -189,15 +193,15 @@ func (in *inbox) remove(ctx context.Context, entries []store.InboxEvent) error {
 
 // batch reads the next events of a room, of one server, passing over those of servers
 // that are silent.
-func (in *inbox) batch(room store.RoomNum, silent map[matrix.ServerName]bool) (entries []store.InboxEvent, passed bool, err error) {
+func (in *inbox) batch(room store.RoomNum, passes func(store.InboxEvent) bool) (entries []store.InboxEvent, passed bool, err error) {
 	bytesRead := 0
 	err = in.store.View(func(tx *store.Tx) error {
 		return tx.Inbox(room, 0, func(e store.InboxEvent) (bool, error) {
-			if silent[e.Origin] {
+			if passes(e) {
 				passed = true
 				return true, nil
 			}
-			if len(entries) > 0 && (e.Origin != entries[0].Origin || len(entries) == inboxBatch || bytesRead > inboxBytes) {
+			if len(entries) > 0 && (e.Origin != entries[0].Origin || e.Part != entries[0].Part || len(entries) == inboxBatch || bytesRead > inboxBytes) {
 				return false, nil
 			}
 			e.PDU = bytes.Clone(e.PDU)

@@ -2,18 +2,37 @@ package federation
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/state/matrix"
 	"hearth/store"
 )
 
 // keep stores events of a room that is being joined. They are tried when it is here.
-func (in *inbox) keep(ctx context.Context, room store.RoomNum, origin matrix.ServerName, events []*matrix.Event) error {
-	if len(events) == 0 {
+func (in *inbox) keep(ctx context.Context, room store.RoomNum, origin matrix.ServerName, part store.InboxPart, pdus []jsontext.Value) error {
+	if len(pdus) == 0 {
 		return nil
 	}
-	_, err := in.put(ctx, room, origin, events)
+	_, err := in.put(ctx, room, origin, part, pdus)
+	return err
+}
+
+// LeftOut keeps an event that a server gave in answer to a join, and that could not be
+// checked for now. state says whether it is part of the room's state, or only cited by
+// what is. Where too many events wait, it is lost: the join is worth more.
+func (s *Server) LeftOut(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error {
+	part := store.InboxCited
+	if state {
+		part = store.InboxState
+	}
+	err := s.inbox.keep(ctx, room, from, part, []jsontext.Value{pdu})
+	if errors.Is(err, errBusy) {
+		s.log.Warn("an event of a join is left out, as too many wait", "origin", from)
+		return nil
+	}
 	return err
 }
 

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/server/remote"
 	"hearth/state"
 	"hearth/state/matrix"
 	"hearth/store"
@@ -22,12 +25,13 @@ type inboxTry struct {
 	others  []matrix.ServerName // that are in the room, those with most members first
 	again   int                 // tries at the same event that brought it nearer
 	silent  map[matrix.ServerName]bool
-	left    bool // some events stay for another pass
+	unsure  map[uint64]bool // events, by their orders, whose keys cannot be had for now
+	left    bool            // some events stay for another pass
 }
 
 // step tries the next events and says whether none are left.
 func (t *inboxTry) step() (done bool, err error) {
-	entries, passed, err := t.batch(t.room, t.silent)
+	entries, passed, err := t.batch(t.room, t.passes)
 	if t.left = t.left || passed; err != nil || len(entries) == 0 {
 		return true, err
 	}
@@ -42,9 +46,12 @@ func (t *inboxTry) step() (done bool, err error) {
 	case refused != nil: // the room is gone, we are out of it, or they are
 		return false, t.drop(entries, refused)
 	}
-	events, err := t.parse(entries)
-	if err != nil {
-		return false, t.drop(entries[:1], err)
+	entries, events, err := t.verify(entries)
+	if err != nil || len(events) == 0 {
+		return false, err
+	}
+	if entries[0].Part != store.InboxNews {
+		return false, t.mend(entries, events)
 	}
 	ctx, cancel := context.WithTimeout(t.ctx, inboxPatience)
 	defer cancel()
@@ -138,17 +145,56 @@ func (t *inboxTry) askable(origin matrix.ServerName) []matrix.ServerName {
 	return servers
 }
 
-// parse makes events of what was stored.
-func (t *inboxTry) parse(entries []store.InboxEvent) (events []*matrix.Event, err error) {
-	for _, e := range entries {
-		ev, err := matrix.Parse(t.version, e.PDU)
-		if err != nil && len(events) == 0 {
-			return nil, err
+// passes says whether an event is left for another pass.
+func (t *inboxTry) passes(e store.InboxEvent) bool { return t.silent[e.Origin] || t.unsure[e.Order] }
+
+// verify returns the events that are signed as they must be, with their entries. Those
+// whose keys cannot be had for now stay for another pass; the others are given up.
+func (t *inboxTry) verify(entries []store.InboxEvent) (fit []store.InboxEvent, events []*matrix.Event, err error) {
+	pdus := make([]jsontext.Value, len(entries))
+	for i, e := range entries {
+		pdus[i] = e.PDU
+	}
+	checked, errs := t.check(t.ctx, t.version, pdus)
+	if t.ctx.Err() != nil {
+		return nil, nil, t.ctx.Err()
+	}
+	for i, e := range entries {
+		switch {
+		case errs[i] == nil:
+			fit, events = append(fit, e), append(events, checked[i])
+		case errors.Is(errs[i], remote.ErrKeyLater) && t.now().Sub(time.UnixMilli(e.Received)) <= inboxAge:
+			t.unsure[e.Order], t.left = true, true
+		default:
+			if err := t.drop(entries[i:i+1], errs[i]); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return fit, events, nil
+}
+
+// mend takes events that were left out of a join. What one cites may be among those
+// whose keys cannot be had for now.
+func (t *inboxTry) mend(entries []store.InboxEvent, events []*matrix.Event) error {
+	for i, ev := range events {
+		e := entries[i]
+		err := t.rooms.Mend(t.ctx, ev, e.Part == store.InboxState)
+		missing, _ := errors.AsType[*state.MissingError](err)
+		switch {
+		case t.ctx.Err() != nil:
+			return t.ctx.Err()
+		case missing != nil && t.now().Sub(time.UnixMilli(e.Received)) <= inboxAge:
+			t.unsure[e.Order], t.left = true, true
+			continue
+		case missing != nil, errors.Is(err, state.ErrTangled):
+			err = t.drop([]store.InboxEvent{e}, err)
+		case err == nil:
+			err = t.remove(t.ctx, []store.InboxEvent{e})
 		}
 		if err != nil {
-			break // it will be the first
+			return err
 		}
-		events = append(events, ev)
 	}
-	return events, nil
+	return nil
 }

@@ -168,6 +168,8 @@ type pair struct {
 	down  bool       // the peer cannot be asked
 	mute  bool       // it has nothing
 	asked []string   // what was asked for
+
+	keyless map[matrix.EventID]bool // events whose keys cannot be had for now
 }
 
 func newPair(t *testing.T) *pair {
@@ -197,7 +199,7 @@ func (p *pair) start() {
 		Key:   func() matrix.SigningKey { return p.here.key },
 	})
 	p.server = New(Config{Store: p.here.store, Rooms: p.here.rooms, Network: network})
-	p.server.check = checkForm
+	p.server.check, p.server.inbox.check = p.check, p.check
 	p.server.inbox.source = p.source
 	p.server.inbox.now = func() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }
 	ctx, cancel := context.WithCancel(context.Background())
@@ -211,6 +213,29 @@ func (p *pair) start() {
 		p.here.close()
 		p.stop = func() {}
 	}
+}
+
+// check is checkForm but for the events whose keys cannot be had.
+func (p *pair) check(ctx context.Context, v *matrix.Version, pdus []jsontext.Value) ([]*matrix.Event, []error) {
+	events, errs := checkForm(ctx, v, pdus)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, ev := range events {
+		if ev != nil && p.keyless[ev.ID] {
+			events[i], errs[i] = nil, &remote.PDUError{Event: ev.ID, Err: remote.ErrKeyLater}
+		}
+	}
+	return events, errs
+}
+
+// setKeyless says whether the key of an event can be had.
+func (p *pair) setKeyless(ev *matrix.Event, keyless bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.keyless == nil {
+		p.keyless = make(map[matrix.EventID]bool)
+	}
+	p.keyless[ev.ID] = keyless
 }
 
 // checkForm is Check without any signatures.

@@ -92,9 +92,9 @@ func (s *Server) receiveRoom(ctx context.Context, from matrix.ServerName, room m
 		s.refuse(v, pdus, refused, results)
 		return nil, nil
 	}
-	events := s.checkPDUs(ctx, v, from, room, pdus, results)
+	events, unsure := s.checkPDUs(ctx, v, from, room, pdus, results)
 	if arriving {
-		return nil, s.inbox.keep(ctx, num, from, events)
+		return nil, s.inbox.keep(ctx, num, from, store.InboxNews, append(pdusOf(events), unsure...))
 	}
 	end, err := s.turns.work(ctx)
 	if err != nil {
@@ -102,21 +102,35 @@ func (s *Server) receiveRoom(ctx context.Context, from matrix.ServerName, room m
 	}
 	lacking, err := s.accept(ctx, events, results)
 	end()
-	if err != nil || len(lacking) == 0 {
+	waiting := append(pdusOf(lacking), unsure...)
+	if err != nil || len(waiting) == 0 {
 		return nil, err
 	}
-	return s.inbox.put(ctx, num, from, lacking)
+	return s.inbox.put(ctx, num, from, store.InboxNews, waiting)
 }
 
-// checkPDUs returns the PDUs of a room that pass the first checks.
-func (s *Server) checkPDUs(ctx context.Context, v *matrix.Version, from matrix.ServerName, room matrix.RoomID, pdus []jsontext.Value, results pduResults) []*matrix.Event {
+// pdusOf returns events as they are on the wire.
+func pdusOf(events []*matrix.Event) []jsontext.Value {
+	pdus := make([]jsontext.Value, len(events))
+	for i, ev := range events {
+		pdus[i] = ev.JSON()
+	}
+	return pdus
+}
+
+// checkPDUs returns the PDUs of a room that pass the first checks, and those that may
+// pass once the keys that they are signed with can be had.
+func (s *Server) checkPDUs(ctx context.Context, v *matrix.Version, from matrix.ServerName, room matrix.RoomID, pdus []jsontext.Value, results pduResults) (events []*matrix.Event, unsure []jsontext.Value) {
 	checked, errs := s.check(ctx, v, pdus)
-	events := make([]*matrix.Event, 0, len(checked))
 	for i, ev := range checked {
+		bad, _ := errors.AsType[*remote.PDUError](errs[i])
 		switch {
+		case errors.Is(errs[i], remote.ErrKeyLater) && bad != nil:
+			results[bad.Event] = pduResult{}
+			unsure = append(unsure, pdus[i])
 		case errs[i] != nil:
 			s.log.Debug("event is dropped", "origin", from, "room", room, "err", errs[i])
-			if bad, _ := errors.AsType[*remote.PDUError](errs[i]); bad != nil && bad.Event != "" {
+			if bad != nil && bad.Event != "" {
 				results.fail(bad.Event, bad.Err)
 			}
 		case ev.Room == room:
@@ -124,7 +138,7 @@ func (s *Server) checkPDUs(ctx context.Context, v *matrix.Version, from matrix.S
 			events = append(events, ev)
 		}
 	}
-	return events
+	return events, unsure
 }
 
 // mayReceive says whether events of a room are taken from a server, and else why not.

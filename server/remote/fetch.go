@@ -151,7 +151,7 @@ func (f *fetcher) take(ctx context.Context, dest matrix.ServerName, q Request, l
 // laterOf returns why one of some events may be checked later, nil where there is none.
 func laterOf(errs []error) error {
 	for _, err := range errs {
-		if errors.Is(err, errKeyLater) {
+		if errors.Is(err, ErrKeyLater) {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/errgroup"
 
 	"hearth/state"
@@ -35,7 +36,9 @@ type Joiner struct {
 	source func(v *matrix.Version, servers ...matrix.ServerName) state.Source
 	budget func(ctx context.Context, bytes int64) (release func(), err error)
 	joined func(matrix.RoomID)
-	step   int // events that are brought here at a time
+	// leftOut keeps what can only be checked later; see JoinerConfig.
+	leftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error
+	step    int // events that are brought here at a time
 
 	queue chan *joinWork
 	mu    sync.Mutex // guards under
@@ -55,6 +58,10 @@ type JoinerConfig struct {
 	// Joined is told of each room that was joined, right behind it. It must not
 	// block. If nil, nobody is told.
 	Joined func(matrix.RoomID)
+	// LeftOut is told of each event of the answer to a join that cannot be checked for
+	// now, as the key that it is signed with cannot be had, and keeps it for later. state
+	// says whether the room's state has it. If nil, such events are lost.
+	LeftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error
 	// Log takes how joins come along. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -90,12 +97,15 @@ func newJoiner(c JoinerConfig) *Joiner {
 	if c.Joined == nil {
 		c.Joined = func(matrix.RoomID) {}
 	}
+	if c.LeftOut == nil {
+		c.LeftOut = func(context.Context, store.RoomNum, matrix.ServerName, jsontext.Value, bool) error { return nil }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Joiner{
 		store: c.Store, rooms: c.Rooms, own: c.Store.Server(), log: c.Log, dir: c.Dir,
-		budget: c.Budget, joined: c.Joined, step: importStep,
+		budget: c.Budget, joined: c.Joined, leftOut: c.LeftOut, step: importStep,
 		queue: make(chan *joinWork, joinsWaiting), under: make(map[matrix.RoomID]*joinWork),
 	}
 }

@@ -26,6 +26,7 @@ const progressEvery = 10 * time.Second
 func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix.RoomID, from *spool, index *joinIndex) error {
 	log := j.log.With("room", room, "server", join.Server)
 	im := j.rooms.Import(join, room)
+	later := postponed{joiner: j, join: join}
 	order := index.order()
 	began, told, left := time.Now(), time.Now(), index.dropped+index.came-len(order)
 	for done := 0; done < len(order); done += j.step {
@@ -33,7 +34,7 @@ func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix
 			told = time.Now()
 			log.Info("joining a room", "events", done, "of", len(order), "took", time.Since(began).Round(time.Second))
 		}
-		refused, err := j.bringSome(ctx, im, from, index, order[done:min(done+j.step, len(order))])
+		refused, err := j.bringSome(ctx, im, &later, from, index, order[done:min(done+j.step, len(order))])
 		if err != nil {
 			return err
 		}
@@ -51,7 +52,7 @@ func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix
 }
 
 // bringSome brings some events, and says how many it left out.
-func (j *Joiner) bringSome(ctx context.Context, im *state.Import, from *spool, index *joinIndex, numbers []uint32) (refused int, err error) {
+func (j *Joiner) bringSome(ctx context.Context, im *state.Import, later *postponed, from *spool, index *joinIndex, numbers []uint32) (refused int, err error) {
 	events := make([]state.ImportedEvent, 0, len(numbers))
 	for _, n := range numbers {
 		_, data, err := from.read(index.events[n].place)
@@ -64,7 +65,7 @@ func (j *Joiner) bringSome(ctx context.Context, im *state.Import, from *spool, i
 		}
 		events = append(events, state.ImportedEvent{Event: ev, State: index.events[n].state})
 	}
-	sound, err := j.verifySome(ctx, im, events)
+	sound, err := j.verifySome(ctx, im, later, events)
 	if err != nil {
 		return 0, err
 	}
@@ -74,15 +75,37 @@ func (j *Joiner) bringSome(ctx context.Context, im *state.Import, from *spool, i
 		if refusal != nil {
 			refused++
 			j.log.Debug("an event of a join is left out", "event", sound[i].ID, "err", refusal)
+			if missing, _ := errors.AsType[*state.MissingError](refusal); missing != nil && later.count > 0 {
+				err = errors.Join(err, later.put(ctx, sound[i]))
+			}
 		}
 	}
 	return refused, err
 }
 
+// maxPostponed is how many events of a join are kept to be checked later.
+const maxPostponed = 1000
+
+// postponed are the events of a join that cannot be checked for now, and those that
+// cite them. They are kept for later; of more than maxPostponed the rest is left out
+// for good, as it is in the states that other servers give.
+type postponed struct {
+	joiner *Joiner
+	join   store.RoomJoin
+	count  int
+}
+
+func (p *postponed) put(ctx context.Context, ev state.ImportedEvent) error {
+	if p.count++; p.count > maxPostponed {
+		return nil
+	}
+	return p.joiner.leftOut(ctx, p.join.Room, p.join.Server, ev.JSON(), ev.State)
+}
+
 // verifySome returns the events that may be used: those that are here already, and of
 // the others those that are signed as they must be, in their redacted form where the
 // content hash does not fit.
-func (j *Joiner) verifySome(ctx context.Context, im *state.Import, events []state.ImportedEvent) ([]state.ImportedEvent, error) {
+func (j *Joiner) verifySome(ctx context.Context, im *state.Import, later *postponed, events []state.ImportedEvent) ([]state.ImportedEvent, error) {
 	known, err := im.Known(events)
 	if err != nil {
 		return nil, err
@@ -108,6 +131,11 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, events []stat
 		at++
 		if err != nil {
 			j.log.Debug("an event of a join is left out", "event", ev.ID, "err", err)
+			if errors.Is(err, ErrKeyLater) {
+				if err := later.put(ctx, ev); err != nil {
+					return nil, err
+				}
+			}
 			continue
 		}
 		sound = append(sound, ev)

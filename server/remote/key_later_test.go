@@ -22,7 +22,7 @@ func TestFetchLater(t *testing.T) {
 		}
 		return listOf("pdus", events[1]), nil
 	}}
-	for _, why := range []error{errKeyLater, ErrUnreachable} {
+	for _, why := range []error{ErrKeyLater, ErrUnreachable} {
 		f := &fetcher{version: events[0].Version, servers: []matrix.ServerName{"peer.test"}, stream: n.stream}
 		f.verify = func(_ context.Context, some []*matrix.Event) []error {
 			errs := make([]error, len(some))
@@ -39,11 +39,11 @@ func TestFetchLater(t *testing.T) {
 			return nil
 		}
 		err := f.missing(t.Context(), state.MissingEvents{Room: events[0].Room, Limit: 10}, take)
-		if came != 2 || errors.Is(err, errKeyLater) != (why == errKeyLater) {
+		if came != 2 || errors.Is(err, ErrKeyLater) != (why == ErrKeyLater) {
 			t.Errorf("%v: %d events, %v", why, came, err)
 		}
 		err = f.events(t.Context(), events[0].Room, []matrix.EventID{events[1].ID}, take)
-		if came != 2 || errors.Is(err, errKeyLater) != (why == errKeyLater) {
+		if came != 2 || errors.Is(err, ErrKeyLater) != (why == ErrKeyLater) {
 			t.Errorf("%v by its ID: %d events, %v", why, came, err)
 		}
 	}
@@ -55,7 +55,7 @@ func TestKeysLater(t *testing.T) {
 	n := &Network{silent: make(map[matrix.ServerName]silence), now: func() time.Time { return now }}
 	want := func(what string, later bool) {
 		t.Helper()
-		if got := errors.Is(n.keyless("peer.test"), errKeyLater); got != later {
+		if got := errors.Is(n.keyless("peer.test"), ErrKeyLater); got != later {
 			t.Errorf("%s: %t", what, got)
 		}
 	}

@@ -24,9 +24,9 @@ const (
 	keyHope = time.Hour
 )
 
-// errKeyLater: a key could not be had, but its server was there not long ago. What
-// it has signed is worth another try.
-var errKeyLater = fmt.Errorf("%w for now", ErrUnreachable)
+// ErrKeyLater is wrapped where a key could not be had and its server has not been
+// silent for long. What it has signed is worth another try.
+var ErrKeyLater = fmt.Errorf("%w for now", ErrUnreachable)
 
 // keyAlgorithm begins the ID of every key that signs.
 const keyAlgorithm = "ed25519:"
@@ -218,7 +218,7 @@ func (n *Network) keyless(server matrix.ServerName) error {
 	if s.failures == 0 || n.now().Sub(s.since) > keyHope {
 		return ErrUnreachable
 	}
-	return errKeyLater
+	return ErrKeyLater
 }
 
 // validAt reports whether signatures of a key count that were made at a time.

@@ -1,0 +1,101 @@
+package federation
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hearth/state"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// An event whose key cannot be had for now is not lost, nor is what stands on it.
+func TestKeyThatComesLater(t *testing.T) {
+	p := newPair(t)
+	early, next := p.peer.send(p.room, "early"), p.peer.send(p.room, "next")
+	p.setKeyless(early, true)
+	if got := p.deliver(early); got[early.ID] != "" || len(got) != 1 {
+		t.Errorf("got %q", got)
+	}
+	if p.here.shown(early.ID) {
+		t.Error("it is taken without a check")
+	}
+	if stored, counted := p.waiting(); stored != 1 || counted != 1 {
+		t.Errorf("%d events wait, %d by the count", stored, counted)
+	}
+	p.stop()
+	p.start()
+	p.setKeyless(early, false)
+	p.eventually("it is there", func() bool { return p.here.shown(early.ID) })
+	p.deliver(next)
+	p.eventually("so is the next", func() bool { return p.here.shown(next.ID) })
+	p.eventually("nothing waits", func() bool { stored, counted := p.waiting(); return stored+counted == 0 })
+}
+
+// What a join left out, as its keys could not be had, comes to the state later: also
+// what it cites, in whatever order the keys come.
+func TestLeftOutOfAJoin(t *testing.T) {
+	p := newPair(t)
+	const carol = matrix.UserID("@carol:third.test")
+	key := string(carol)
+	var room matrix.RoomID
+	var left []*matrix.Event
+	room, err := p.peer.rooms.Create(p.Context(), state.Creation{Creator: alice, Version: "10", Preset: "public_chat"})
+	p.peer.must(err)
+	for _, name := range []string{"Carol", "Carola"} {
+		content := jsontext.Value(`{"membership":"join","displayname":"` + name + `"}`)
+		ev := p.peer.build(matrix.Draft{Room: room, Sender: carol, Type: "m.room.member", StateKey: &key, Content: content})
+		_, err := p.peer.rooms.Accept(p.Context(), ev)
+		p.peer.must(err)
+		left = append(left, ev)
+	}
+	num, finish := p.arriveWithout(room, left...)
+	for i, ev := range left {
+		p.setKeyless(ev, true)
+		p.here.must(p.server.LeftOut(p.Context(), num, peer, ev.JSON(), i == len(left)-1))
+	}
+	finish()
+	p.setKeyless(left[1], false)
+	p.setKeyless(left[0], false)
+	p.eventually("the state has the newer one", func() bool {
+		var now *store.StoredEvent
+		var counted bool
+		p.here.must(p.here.store.View(func(tx *store.Tx) (err error) {
+			counted = tx.ServerInRoom(tx.RoomNum(room), tx.ServerNum(carol.Server()))
+			now, err = state.Current(tx, room, "m.room.member", key)
+			return err
+		}))
+		return now != nil && now.ID == left[1].ID && counted
+	})
+	p.eventually("nothing waits", func() bool { stored, counted := p.waiting(); return stored+counted == 0 })
+}
+
+// arriveWithout puts a room of the peer on its way here, without some of its events.
+func (p *pair) arriveWithout(room matrix.RoomID, left ...*matrix.Event) (num store.RoomNum, finish func()) {
+	p.Helper()
+	key := string(bob)
+	join := p.peer.build(matrix.Draft{Room: room, Sender: bob, Type: "m.room.member", StateKey: &key, Content: jsontext.Value(`{"membership":"join"}`)})
+	record := store.RoomJoin{Version: join.Version, User: bob, Event: join.JSON(), Server: peer}
+	p.here.must(p.here.store.Update(p.Context(), func(tx *store.Tx) (err error) {
+		if record.Room, err = tx.PutRoomNum(room); err != nil {
+			return err
+		}
+		return tx.PutJoin(&record)
+	}))
+	return record.Room, func() {
+		p.Helper()
+		im := p.here.rooms.Import(record, room)
+		for _, ev := range p.peer.timeline(room) {
+			if slices.ContainsFunc(left, func(l *matrix.Event) bool { return l.ID == ev.ID }) {
+				continue
+			}
+			refused, err := im.Put(p.Context(), []state.ImportedEvent{{Event: ev, State: ev.IsState()}})
+			p.here.must(err)
+			p.here.must(refused[0])
+		}
+		p.here.must(im.Finish(p.Context(), join))
+		p.server.Joined(room)
+	}
+}

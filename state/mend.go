@@ -1,0 +1,63 @@
+package state
+
+import (
+	"context"
+	"fmt"
+
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// Mend takes in an event that came with the answer to a join and was left out then, as
+// the key that it is signed with could not be had. It is held to what it cites, and
+// kept as an outlier. One that was part of the state gets its place in the current state
+// too, as the resolution with a state that has it says, unless something has that place
+// since: whoever it is about has been heard of meanwhile. The error is a
+// [MissingError] where what it cites is not here.
+func (r *Rooms) Mend(ctx context.Context, ev *matrix.Event, state bool) error {
+	defer r.locks.own(ev.Room)()
+	err := r.store.Update(ctx, func(tx *store.Tx) error {
+		a := acceptance{rooms: r, ctx: ctx, ev: ev, tx: tx, cache: new(eventCache)}
+		if err := a.keep(); err != nil || !state {
+			return err
+		}
+		return a.restore()
+	})
+	if err != nil {
+		return fmt.Errorf("mend the state by %s: %w", ev.ID, err)
+	}
+	return nil
+}
+
+// restore gives an outlier its place in the current state.
+func (a *acceptance) restore() error {
+	place, _, err := a.tx.EventPlace(a.ev.ID)
+	if err != nil {
+		return err
+	}
+	if a.num, a.head, err = Head(a.tx, a.ev.Room); err != nil || place.Room != a.num || place.Rejected || !place.HasSlot {
+		return err
+	}
+	if standing, err := a.tx.StateAt(a.num, a.head.Current, place.Slot); err != nil || standing != 0 {
+		return err
+	}
+	a.rooms.litter.add(a.num, a.rooms.now())
+	whole, err := a.tx.Derive(a.num, a.head.Current, store.StateChange{Slot: place.Slot, Event: place.StateNum})
+	if err != nil {
+		return err
+	}
+	m := a.resolution(a.head.Current, whole)
+	m.tx = a.tx
+	changes, err := m.resolve()
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	rm := &room{rooms: a.rooms, tx: a.tx, num: a.num, id: a.ev.Room, head: a.head, changed: true}
+	if rm.head.Current, err = a.tx.Derive(a.num, a.head.Current, changes...); err != nil {
+		return err
+	}
+	if err := rm.settle(a.head.Current, rm.head.Current); err != nil {
+		return err
+	}
+	return rm.close()
+}

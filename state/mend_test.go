@@ -1,0 +1,74 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"hearth/state/auth"
+	"hearth/state/matrix"
+	"hearth/store"
+)
+
+// What a join left out gets the place in the state that nothing has taken since, if the
+// rules allow it.
+func TestMend(t *testing.T) {
+	for _, version := range []string{"1", "2", "11", "12"} {
+		for _, tc := range []struct {
+			name  string
+			state bool                             // it was part of the state
+			since func(h *house, id matrix.RoomID) // what happens here before it comes
+			want  bool                             // it is in the state then
+		}{
+			{"of the state", true, nil, true},
+			{"cited by it", false, nil, false},
+			{"banned since", true, func(h *house, id matrix.RoomID) {
+				_, err := h.rooms.ChangeMembership(context.Background(), MembershipChange{Room: id, Sender: alice, Target: bob, Membership: matrix.Ban})
+				h.must(err)
+			}, false},
+		} {
+			t.Run(version+"/"+tc.name, func(t *testing.T) {
+				h, to := newHouse(t), newHouse(t)
+				room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: version})
+				_, err := to.rooms.AcceptAll(context.Background(), h.all(room))
+				to.must(err)
+				h.must(h.join(room, bob))
+				join := last(h.all(room))
+				if tc.since != nil {
+					tc.since(to, room)
+				}
+				to.must(to.rooms.Mend(context.Background(), join, tc.state))
+				to.must(to.rooms.Mend(context.Background(), join, tc.state)) // and again
+				if got := to.current(room)[auth.Key{Type: "m.room.member", StateKey: string(bob)}] == join.ID; got != tc.want {
+					t.Errorf("it is in the state: %v", got)
+				}
+				to.must(to.store.View(func(tx *store.Tx) error {
+					_, head, err := Head(tx, room)
+					if want := map[bool]uint64{false: 1, true: 2}[tc.want]; head.Joined != want {
+						t.Errorf("%d have joined", head.Joined)
+					}
+					return err
+				}))
+				to.send(room, alice, "m.room.message", `{}`) // the state stays so
+				if got := to.current(room)[auth.Key{Type: "m.room.member", StateKey: string(bob)}] == join.ID; got != tc.want {
+					t.Errorf("later it is in the state: %v", got)
+				}
+				to.must(to.store.Check(context.Background(), func(fault string) { t.Error(fault) }))
+			})
+		}
+	}
+}
+
+// What cites what is not here is not taken.
+func TestMendLacking(t *testing.T) {
+	h, to := newHouse(t), newHouse(t)
+	room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: "11"})
+	_, err := to.rooms.AcceptAll(context.Background(), h.all(room))
+	to.must(err)
+	h.must(h.join(room, bob))
+	h.must(h.rooms.Leave(context.Background(), room, bob, ""))
+	var missing *MissingError
+	if err := to.rooms.Mend(context.Background(), last(h.all(room)), true); !errors.As(err, &missing) {
+		t.Errorf("mended: %v", err)
+	}
+}
