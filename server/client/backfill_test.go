@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -439,6 +440,64 @@ func TestJumpToWhatIsFar(t *testing.T) {
 	slices.Reverse(all)
 	if !slices.Equal(all, eventIDsOf(events)) {
 		t.Errorf("%d events in the end, want %d", len(all), len(events))
+	}
+}
+
+// Who names an event of another room, of another time than it says, or in the wrong
+// direction, is not believed: the answer is what is here, and nothing more is kept.
+func TestLyingTimes(t *testing.T) {
+	e := newFarHouse(t, 100)
+	events := e.events()
+	early, target := events[len(events)-80], events[len(events)-50]
+	other, err := e.rooms.Create(t.Context(), state.Creation{Creator: farAlice, Preset: state.PresetPublic, Version: "11"})
+	e.must(err)
+	var foreign *matrix.Event
+	e.must(e.store.View(func(tx *store.Tx) error {
+		return tx.Timeline(tx.RoomNum(other), 0, func(ev *store.StoredEvent) (bool, error) {
+			foreign = ev.Event
+			return true, nil
+		})
+	}))
+	jump := func() string {
+		path := "/_matrix/client/v1/rooms/" + url.PathEscape(string(e.room)) + "/timestamp_to_event?dir=f&ts=" + fmt.Sprint(target.OriginServerTS)
+		res := e.ours.do("GET", path, e.token, "")
+		return fmt.Sprint(res.Code, " ", res.Body)
+	}
+	e.silent = remote.ErrUnreachable
+	want := jump()
+	e.silent = nil
+	for name, lie := range map[string]struct {
+		id matrix.EventID
+		ts int64
+	}{
+		"an event of another room":        {foreign.ID, target.OriginServerTS},
+		"an event of another time":        {early.ID, target.OriginServerTS},
+		"an event that nobody has":        {"$nothing", target.OriginServerTS},
+		"in the wrong direction":          {early.ID, early.OriginServerTS},
+		"a time that cannot be":           {target.ID, math.MinInt64},
+		"farther than what is here":       {target.ID, math.MaxInt64},
+		"what is no later than was asked": {target.ID, target.OriginServerTS - 1},
+	} {
+		e.ours.fills.past.byTime = func(context.Context, matrix.ServerName, matrix.RoomID, int64, bool) (matrix.EventID, int64, error) {
+			return lie.id, lie.ts, nil
+		}
+		position := e.ours.store.Position()
+		if got := jump(); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+		if e.ours.store.Position() != position {
+			t.Errorf("%s: the stream has grown", name)
+		}
+		e.must(e.ours.store.View(func(tx *store.Tx) error {
+			if _, _, here := tx.EventByID(lie.id); here {
+				t.Errorf("%s: the event is kept", name)
+			}
+			return nil
+		}))
+	}
+	e.ours.fills.past.byTime = e.byTime
+	if got := jump(); !strings.Contains(got, string(target.ID)) {
+		t.Errorf("honestly: %s", got)
 	}
 }
 
