@@ -98,3 +98,55 @@ func TestDoubtIsNoWayAroundABan(t *testing.T) {
 		})
 	}
 }
+
+// A state is taken without the members whose events cannot be checked, and what only
+// they let in, but not without anything else.
+func TestKeylessMembers(t *testing.T) {
+	for _, version := range []string{"1", "11", "12"} {
+		for _, tc := range []struct {
+			name string
+			lost string // the type of an event that does not come
+			want Verdict
+		}{
+			{"members", "m.room.member", Accepted},
+			{"levels", "m.room.power_levels", 0},
+		} {
+			t.Run(version+"/"+tc.name, func(t *testing.T) {
+				h := newHouse(t)
+				from, to := &peer{house: h, gap: 1}, newHouse(t)
+				room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: version})
+				_, err := to.rooms.AcceptAll(context.Background(), h.all(room))
+				to.must(err)
+				h.must(h.join(room, bob))
+				join := last(h.all(room))
+				h.set(room, alice, "m.room.power_levels", "", `{"users_default":1}`)
+				levels := last(h.all(room))
+				for range 3 {
+					h.send(room, alice, "m.room.message", `{}`)
+				}
+				source := from.source()
+				ask := source.Events
+				source.Events = func(ctx context.Context, room matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error {
+					lost := []matrix.EventID{join.ID}
+					if tc.lost == levels.Type {
+						lost = append(lost, levels.ID)
+					}
+					came := slices.DeleteFunc(slices.Clone(ids), func(id matrix.EventID) bool { return slices.Contains(lost, id) })
+					if err := ask(ctx, room, came, take); err != nil || !slices.Contains(ids, join.ID) {
+						return err
+					}
+					return &KeylessError{Events: []matrix.EventID{join.ID}}
+				}
+				got, err := to.rooms.AcceptFrom(context.Background(), []*matrix.Event{last(h.all(room))}, source)
+				if tc.want == 0 {
+					if err == nil {
+						t.Errorf("verdicts %d", got)
+					}
+				} else if err != nil || got[0] != tc.want {
+					t.Errorf("verdicts %d, %v", got, err)
+				}
+				to.must(to.store.Check(context.Background(), func(fault string) { t.Error(fault) }))
+			})
+		}
+	}
+}

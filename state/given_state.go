@@ -242,7 +242,7 @@ func (l *stateList) fetch(ctx context.Context, before matrix.EventID) error {
 	if l.over && fetchErr == nil {
 		fetchErr = fmt.Errorf("more than %d events of the state: %w", l.most, ErrTooMuchMissing)
 	}
-	if len(l.absent) > 0 {
+	if l.absent = l.withoutKeyless(l.absent); len(l.absent) > 0 {
 		return &MissingError{Event: before, Events: l.absent, Cause: fetchErr}
 	}
 	return fetchErr

@@ -18,8 +18,9 @@ import (
 type Source struct {
 	// Missing asks for events that others stand on. Spec: SS get_missing_events.
 	Missing func(ctx context.Context, ask MissingEvents, take func(*matrix.Event) error) error
-	// Events asks for events by their IDs, at most 64 of them. Spec: SS Retrieving
-	// events, getEvent.
+	// Events asks for events by their IDs, at most 64 of them. Where nothing failed but
+	// that the keys of members' events cannot be had, the error is a *KeylessError. Spec:
+	// SS Retrieving events, getEvent.
 	Events func(ctx context.Context, room matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error
 	// StateIDs asks for the IDs of the room's state before an event, which may be
 	// 100,000. The IDs of its auth chain are not needed: what is missing of that is
@@ -110,12 +111,14 @@ func (r *Rooms) acceptFrom(ctx context.Context, events []*matrix.Event, from Sou
 
 // gathering is one call of AcceptFrom.
 type gathering struct {
-	rooms  *Rooms
-	from   Source
-	how    reception
-	asked  map[matrix.EventID]bool // by ID
-	left   int                     // how many events may still be asked for so
-	rounds int                     // and by how many requests
+	rooms *Rooms
+	from  Source
+	how   reception
+	// keyless are members' events that cannot be checked, and what cites such.
+	keyless map[matrix.EventID]bool
+	asked   map[matrix.EventID]bool // by ID
+	left    int                     // how many events may still be asked for so
+	rounds  int                     // and by how many requests
 }
 
 // accept takes an event that failed by why; others came with it.

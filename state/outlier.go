@@ -41,6 +41,7 @@ func (g *gathering) fetchAside(ctx context.Context, room matrix.RoomID, ids []ma
 			return fmt.Errorf("%w: %d events: %w", ErrFetch, len(batch), fetchErr)
 		}
 	}
+	p.spreadKeyless()
 	return nil
 }
 
@@ -95,7 +96,11 @@ func (p *pile) ask(ctx context.Context, ids []matrix.EventID) (came []*matrix.Ev
 		}
 		return nil
 	})
-	if errors.Is(err, errEnough) {
+	keyless, _ := errors.AsType[*KeylessError](err)
+	if keyless != nil {
+		p.addKeyless(keyless.Events, asked)
+	}
+	if errors.Is(err, errEnough) || keyless != nil {
 		err = nil
 	}
 	return came, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -196,8 +197,9 @@ func (f *fetcher) stateIDs(ctx context.Context, room matrix.RoomID, before matri
 // events asks for events by their IDs, several at a time.
 func (f *fetcher) events(ctx context.Context, _ matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error {
 	var failed error
+	keyless := make(map[matrix.EventID]bool)
 	for _, dest := range f.servers {
-		left, err := f.eventsOf(ctx, dest, ids, take)
+		left, err := f.eventsOf(ctx, dest, ids, keyless, take)
 		if taken, ok := errors.AsType[errTaken](err); ok {
 			return taken.error
 		}
@@ -208,13 +210,21 @@ func (f *fetcher) events(ctx context.Context, _ matrix.RoomID, ids []matrix.Even
 			return ctx.Err()
 		}
 		ids, failed = left, errors.Join(failed, err)
+		if !slices.ContainsFunc(ids, func(id matrix.EventID) bool { return !keyless[id] }) {
+			return &state.KeylessError{Events: ids}
+		}
+	}
+	ids = slices.DeleteFunc(ids, func(id matrix.EventID) bool { return !keyless[id] })
+	if failed == nil && len(ids) > 0 {
+		return &state.KeylessError{Events: ids}
 	}
 	return failed
 }
 
 // eventsOf asks one server for events, and returns the IDs of those that it did not
-// give. Once it could not be asked it is not asked again.
-func (f *fetcher) eventsOf(ctx context.Context, dest matrix.ServerName, ids []matrix.EventID, take func(*matrix.Event) error) (left []matrix.EventID, failed error) {
+// give. Once it could not be asked it is not asked again. Those of keyless it gave, but
+// they cannot be checked.
+func (f *fetcher) eventsOf(ctx context.Context, dest matrix.ServerName, ids []matrix.EventID, keyless map[matrix.EventID]bool, take func(*matrix.Event) error) (left []matrix.EventID, failed error) {
 	var later error
 	for len(ids) > 0 && failed == nil {
 		some := ids[:min(len(ids), eventsTogether)]
@@ -223,6 +233,7 @@ func (f *fetcher) eventsOf(ctx context.Context, dest matrix.ServerName, ids []ma
 		pdus, failed = f.eventPDUs(ctx, dest, some)
 		events, errs := checkPDUs(ctx, f.version, pdus, f.verify)
 		later = cmp.Or(later, laterOf(errs))
+		f.noteKeyless(pdus, errs, keyless)
 		came := make(map[matrix.EventID]bool, len(events))
 		for _, ev := range events {
 			if ev == nil {
@@ -240,6 +251,19 @@ func (f *fetcher) eventsOf(ctx context.Context, dest matrix.ServerName, ids []ma
 		}
 	}
 	return append(left, ids...), cmp.Or(failed, later)
+}
+
+// noteKeyless notes the members' events that cannot be checked, as the keys that they are
+// signed with cannot be had.
+func (f *fetcher) noteKeyless(pdus []jsontext.Value, errs []error, keyless map[matrix.EventID]bool) {
+	for i, err := range errs {
+		if !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrKeyLater) {
+			continue
+		}
+		if ev, err := matrix.Parse(f.version, pdus[i]); err == nil && ev.Type == "m.room.member" {
+			keyless[ev.ID] = true
+		}
+	}
 }
 
 // eventPDUs fetches some events at the same time.

@@ -21,7 +21,7 @@ const (
 	// keyWait bounds how long the keys of some events are waited for.
 	keyWait = 20 * time.Second
 	// keyHope is for how long a server may be away whose keys are expected to come.
-	keyHope = time.Hour
+	keyHope = 10 * time.Minute
 )
 
 // ErrKeyLater is wrapped where a key could not be had and its server has not been
