@@ -118,11 +118,20 @@ func (p *pipes) Close() error {
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // serve has handler answer at "ip:port" with a certificate for a name. It returns
-// what ends that.
+// what ends that, and waits until the last connection is closed: where the other end
+// closes at the same time, each waits a while for the other to read that.
 func (i *internet) serve(addr, cert string, handler http.Handler) (stop func()) {
 	l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
 	config := &tls.Config{Certificates: []tls.Certificate{i.certificate(cert)}}
-	web := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)}
+	var open sync.WaitGroup
+	web := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), ConnState: func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Done()
+		}
+	}}
 	i.mu.Lock()
 	i.hosts[addr] = l.conns
 	i.mu.Unlock()
@@ -139,6 +148,7 @@ func (i *internet) serve(addr, cert string, handler http.Handler) (stop func()) 
 			i.mu.Unlock()
 			_ = web.Close()
 			<-ended
+			open.Wait()
 		})
 	}
 	i.t.Cleanup(stop)
