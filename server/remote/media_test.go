@@ -128,3 +128,47 @@ func FuzzSecondPart(f *testing.F) {
 		}
 	})
 }
+
+// FuzzMediaLocation has a server say that a file is anywhere: one request is made at
+// most, by https and to a port of that name, and tells nothing of who asks.
+func FuzzMediaLocation(f *testing.F) {
+	for _, location := range []string{
+		"https://cdn.example/file", "HTTPS://CDN.example:443/on", "//cdn.example/file", "/file", "https:cdn.example", "https://user:secret@cdn.example/file",
+		"https://far.example:1/_matrix/federation/v1/media/download/a", "file:///etc/passwd", "http://cdn.example/", "https://127.0.0.1:1/", "https://[::1%25lo]:1/",
+		"https://cdn.example:99999/", "https://cdn.example/\r\nX: y", "https://cdn.example/?a#b", "https://c\x00dn.example/", "https://cdn.example:/",
+	} {
+		f.Add(location)
+	}
+	i := newInternet(f)
+	i.addrs["cdn.example"] = []string{"10.0.0.2"}
+	var asked []string
+	i.serve("10.0.0.2:443", "cdn.example", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+r.Header.Get("Authorization")+r.Header.Get("Referer"))
+		if strings.Contains(r.URL.Path, "on") {
+			http.Redirect(w, r, "https://cdn.example/file", http.StatusFound)
+			return
+		}
+		_, _ = io.WriteString(w, strings.Repeat("x", 65))
+	}))
+	n := openNetwork(f, i, f.TempDir(), nil)
+	f.Fuzz(func(t *testing.T, location string) {
+		asked = nil
+		i.taken()
+		file, err := n.redirected(t.Context(), location, MediaQuery{MaxBytes: 64})
+		if dialed := i.taken(); len(dialed) > 1 || len(asked) > 1 || len(asked) == 1 && asked[0] != "GET" || len(dialed) > 0 && !strings.HasPrefix(strings.ToLower(location), "https://") {
+			t.Errorf("%q leads to %v, asked %q", location, dialed, asked)
+		}
+		if err != nil {
+			if !errors.Is(err, ErrUnreachable) {
+				t.Errorf("%q: %v", location, err)
+			}
+			return
+		}
+		if content, err := io.ReadAll(file.Body); !errors.Is(err, ErrFileTooLarge) {
+			t.Errorf("%q: %d bytes, %v", location, len(content), err)
+		}
+		if err := file.Body.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -32,7 +32,7 @@ const ourName = matrix.ServerName("here.example")
 
 // An internet is hosts that live in memory, and the DNS that names them.
 type internet struct {
-	t     *testing.T
+	t     testing.TB
 	roots *x509.CertPool
 	ca    *x509.Certificate
 	caKey *ecdsa.PrivateKey
@@ -48,7 +48,7 @@ type internet struct {
 	lookups int
 }
 
-func newInternet(t *testing.T) *internet {
+func newInternet(t testing.TB) *internet {
 	t.Helper()
 	i := &internet{
 		t: t, roots: x509.NewCertPool(), now: time.Now, srv: make(map[string][]*net.SRV), addrs: make(map[string][]string),
@@ -222,7 +222,7 @@ type testNetwork struct {
 }
 
 // openNetwork returns our network over the data in dir.
-func openNetwork(t *testing.T, i *internet, dir string, change func(*NetworkConfig)) *testNetwork {
+func openNetwork(t testing.TB, i *internet, dir string, change func(*NetworkConfig)) *testNetwork {
 	t.Helper()
 	st, err := store.Open(dir, ourName, store.Options{NoSync: true})
 	if err != nil {
