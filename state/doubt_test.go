@@ -135,7 +135,7 @@ func TestKeylessMembers(t *testing.T) {
 					if err := ask(ctx, room, came, take); err != nil || !slices.Contains(ids, join.ID) {
 						return err
 					}
-					return &KeylessError{Events: []matrix.EventID{join.ID}}
+					return &KeylessError{Events: []*matrix.Event{join}}
 				}
 				got, err := to.rooms.AcceptFrom(context.Background(), []*matrix.Event{last(h.all(room))}, source)
 				if tc.want == 0 {

@@ -13,7 +13,7 @@ import (
 // which somebody was on a server that is no more. The first event that a user sends from
 // there again has the state put right, see [ErrDoubted].
 type KeylessError struct {
-	Events []matrix.EventID
+	Events []*matrix.Event // whose form alone was checked
 }
 
 // Error says how many events there are.
@@ -22,13 +22,13 @@ func (e *KeylessError) Error() string {
 }
 
 // addKeyless notes events that were asked for and cannot be checked.
-func (p *pile) addKeyless(ids []matrix.EventID, asked map[matrix.EventID]bool) {
+func (p *pile) addKeyless(events []*matrix.Event, asked map[matrix.EventID]bool) {
 	if p.keyless == nil {
 		p.gathering.keyless = make(map[matrix.EventID]bool)
 	}
-	for _, id := range ids {
-		if asked[id] {
-			p.keyless[id] = true
+	for _, ev := range events {
+		if asked[ev.ID] {
+			p.keyless[ev.ID] = true
 		}
 	}
 }

@@ -8,12 +8,11 @@ import (
 	"hearth/store"
 )
 
-// Mend takes in an event that came with the answer to a join and was left out then, as
-// the key that it is signed with could not be had. It is held to what it cites, and
-// kept as an outlier. One that was part of the state gets its place in the current state
-// too, as the resolution with a state that has it says, unless something has that place
-// since: whoever it is about has been heard of meanwhile. The error is a
-// [MissingError] where what it cites is not here.
+// Mend takes in an event that came with a state and was left out of it, as the key that
+// it is signed with could not be had. It is held to what it cites, and kept as an
+// outlier. One that was part of the state gets its place in the current state too, if
+// the resolution of that with a state that has it says so: it may have been replaced
+// since. The error is a [MissingError] where what it cites is not here.
 func (r *Rooms) Mend(ctx context.Context, ev *matrix.Event, state bool) error {
 	defer r.locks.own(ev.Room)()
 	err := r.store.Update(ctx, func(tx *store.Tx) error {
@@ -38,7 +37,7 @@ func (a *acceptance) restore() error {
 	if a.num, a.head, err = Head(a.tx, a.ev.Room); err != nil || place.Room != a.num || place.Rejected || !place.HasSlot {
 		return err
 	}
-	if standing, err := a.tx.StateAt(a.num, a.head.Current, place.Slot); err != nil || standing != 0 {
+	if standing, err := a.tx.StateAt(a.num, a.head.Current, place.Slot); err != nil || standing == place.StateNum {
 		return err
 	}
 	a.rooms.litter.add(a.num, a.rooms.now())

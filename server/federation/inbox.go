@@ -70,7 +70,7 @@ func (in *inbox) put(ctx context.Context, room store.RoomNum, origin matrix.Serv
 	for _, pdu := range pdus {
 		load.bytes += len(pdu)
 	}
-	if !in.queue.reserve(room, origin, load) {
+	if part != store.InboxNews && !in.queue.spare(origin, load.count) || !in.queue.reserve(room, origin, load) {
 		return nil, errBusy
 	}
 	received := in.now().UnixMilli()

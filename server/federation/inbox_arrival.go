@@ -20,6 +20,26 @@ func (in *inbox) keep(ctx context.Context, room store.RoomNum, origin matrix.Ser
 	return err
 }
 
+// unkept returns those of some events that do not wait for their keys already.
+func (in *inbox) unkept(room store.RoomNum, events []*matrix.Event) (pdus []jsontext.Value, err error) {
+	fresh := make(map[string]bool, len(events))
+	for _, ev := range events {
+		fresh[string(ev.JSON())] = true
+	}
+	err = in.store.View(func(tx *store.Tx) error {
+		return tx.Inbox(room, 0, func(e store.InboxEvent) (bool, error) {
+			delete(fresh, string(e.PDU))
+			return len(fresh) > 0, nil
+		})
+	})
+	for _, ev := range events {
+		if fresh[string(ev.JSON())] {
+			pdus = append(pdus, ev.JSON())
+		}
+	}
+	return pdus, err
+}
+
 // LeftOut keeps an event that a server gave in answer to a join, and that could not be
 // checked for now. state says whether it is part of the room's state, or only cited by
 // what is. Where too many events wait, it is lost: the join is worth more.

@@ -15,6 +15,10 @@ const (
 	maxInboxBytes       = 64 << 20
 	maxInboxOrigin      = 2_000
 	maxInboxOriginBytes = 16 << 20
+	// What cannot be checked is kept only where less than that waits, so that it leaves
+	// room for what can.
+	maxUnsure       = maxInbox / 2
+	maxUnsureOrigin = 200
 )
 
 // inboxLoad is how much waits, of all or of one server.
@@ -125,6 +129,16 @@ func (q *inboxQueue) reserve(room store.RoomNum, origin matrix.ServerName, load 
 	q.addLocked(room, origin, load)
 	q.rooms[room].coming++
 	return true
+}
+
+// spare says whether a server's events may wait although they cannot be checked.
+func (q *inboxQueue) spare(origin matrix.ServerName, count int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if o := q.origins[origin]; o != nil {
+		count += o.load.count
+	}
+	return count <= maxUnsureOrigin && q.all.count <= maxUnsure
 }
 
 // cancel takes back what was reserved and could not be stored.

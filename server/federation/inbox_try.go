@@ -55,7 +55,7 @@ func (t *inboxTry) step() (done bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(t.ctx, inboxPatience)
 	defer cancel()
-	verdicts, err := t.rooms.AcceptFrom(ctx, events, t.source(t.version, t.askable(origin)...))
+	verdicts, err := t.rooms.AcceptFrom(ctx, events, t.keeping(ctx, origin, t.source(t.version, t.askable(origin)...)))
 	if t.ctx.Err() != nil {
 		return false, nil
 	}
@@ -163,7 +163,7 @@ func (t *inboxTry) verify(entries []store.InboxEvent) (fit []store.InboxEvent, e
 		switch {
 		case errs[i] == nil:
 			fit, events = append(fit, e), append(events, checked[i])
-		case errors.Is(errs[i], remote.ErrKeyLater) && t.now().Sub(time.UnixMilli(e.Received)) <= inboxAge:
+		case errors.Is(errs[i], remote.ErrUnreachable) && t.now().Sub(time.UnixMilli(e.Received)) <= inboxAge:
 			t.unsure[e.Order], t.left = true, true
 		default:
 			if err := t.drop(entries[i:i+1], errs[i]); err != nil {
@@ -172,6 +172,29 @@ func (t *inboxTry) verify(entries []store.InboxEvent) (fit []store.InboxEvent, e
 		}
 	}
 	return fit, events, nil
+}
+
+// keeping is a source whose events that cannot be checked are kept for later: a state is
+// taken without them.
+func (t *inboxTry) keeping(ctx context.Context, origin matrix.ServerName, from state.Source) state.Source {
+	ask := from.Events
+	from.Events = func(c context.Context, room matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error {
+		err := ask(c, room, ids, take)
+		keyless, _ := errors.AsType[*state.KeylessError](err)
+		if keyless == nil {
+			return err
+		}
+		fresh, failed := t.unkept(t.room, keyless.Events)
+		if failed == nil && len(fresh) > 0 {
+			_, failed = t.put(ctx, t.room, origin, store.InboxState, fresh)
+		}
+		if failed != nil && !errors.Is(failed, errBusy) {
+			return failed
+		}
+		t.left = t.left || len(fresh) > 0
+		return err
+	}
+	return from
 }
 
 // mend takes events that were left out of a join. What one cites may be among those

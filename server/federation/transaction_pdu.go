@@ -125,7 +125,7 @@ func (s *Server) checkPDUs(ctx context.Context, v *matrix.Version, from matrix.S
 	for i, ev := range checked {
 		bad, _ := errors.AsType[*remote.PDUError](errs[i])
 		switch {
-		case errors.Is(errs[i], remote.ErrKeyLater) && bad != nil:
+		case errors.Is(errs[i], remote.ErrUnreachable) && bad != nil && s.inbox.queue.spare(from, len(unsure)+1):
 			results[bad.Event] = pduResult{}
 			unsure = append(unsure, pdus[i])
 		case errs[i] != nil:

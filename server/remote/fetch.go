@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -197,8 +196,8 @@ func (f *fetcher) stateIDs(ctx context.Context, room matrix.RoomID, before matri
 // events asks for events by their IDs, several at a time.
 func (f *fetcher) events(ctx context.Context, _ matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error {
 	var failed error
-	keyless := make(map[matrix.EventID]bool)
-	for _, dest := range f.servers {
+	keyless := make(map[matrix.EventID]*matrix.Event)
+	for i, dest := range f.servers {
 		left, err := f.eventsOf(ctx, dest, ids, keyless, take)
 		if taken, ok := errors.AsType[errTaken](err); ok {
 			return taken.error
@@ -210,13 +209,15 @@ func (f *fetcher) events(ctx context.Context, _ matrix.RoomID, ids []matrix.Even
 			return ctx.Err()
 		}
 		ids, failed = left, errors.Join(failed, err)
-		if !slices.ContainsFunc(ids, func(id matrix.EventID) bool { return !keyless[id] }) {
-			return &state.KeylessError{Events: ids}
+		unsure := make([]*matrix.Event, 0, len(ids))
+		for _, id := range ids {
+			if keyless[id] != nil {
+				unsure = append(unsure, keyless[id])
+			}
 		}
-	}
-	ids = slices.DeleteFunc(ids, func(id matrix.EventID) bool { return !keyless[id] })
-	if failed == nil && len(ids) > 0 {
-		return &state.KeylessError{Events: ids}
+		if len(unsure) == len(ids) || len(unsure) > 0 && failed == nil && i == len(f.servers)-1 {
+			return &state.KeylessError{Events: unsure}
+		}
 	}
 	return failed
 }
@@ -224,7 +225,7 @@ func (f *fetcher) events(ctx context.Context, _ matrix.RoomID, ids []matrix.Even
 // eventsOf asks one server for events, and returns the IDs of those that it did not
 // give. Once it could not be asked it is not asked again. Those of keyless it gave, but
 // they cannot be checked.
-func (f *fetcher) eventsOf(ctx context.Context, dest matrix.ServerName, ids []matrix.EventID, keyless map[matrix.EventID]bool, take func(*matrix.Event) error) (left []matrix.EventID, failed error) {
+func (f *fetcher) eventsOf(ctx context.Context, dest matrix.ServerName, ids []matrix.EventID, keyless map[matrix.EventID]*matrix.Event, take func(*matrix.Event) error) (left []matrix.EventID, failed error) {
 	var later error
 	for len(ids) > 0 && failed == nil {
 		some := ids[:min(len(ids), eventsTogether)]
@@ -255,13 +256,13 @@ func (f *fetcher) eventsOf(ctx context.Context, dest matrix.ServerName, ids []ma
 
 // noteKeyless notes the members' events that cannot be checked, as the keys that they are
 // signed with cannot be had.
-func (f *fetcher) noteKeyless(pdus []jsontext.Value, errs []error, keyless map[matrix.EventID]bool) {
+func (f *fetcher) noteKeyless(pdus []jsontext.Value, errs []error, keyless map[matrix.EventID]*matrix.Event) {
 	for i, err := range errs {
 		if !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrKeyLater) {
 			continue
 		}
 		if ev, err := matrix.Parse(f.version, pdus[i]); err == nil && ev.Type == "m.room.member" {
-			keyless[ev.ID] = true
+			keyless[ev.ID] = ev
 		}
 	}
 }

@@ -131,7 +131,7 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, later *postpo
 		at++
 		if err != nil {
 			j.log.Debug("an event of a join is left out", "event", ev.ID, "err", err)
-			if errors.Is(err, ErrKeyLater) {
+			if errors.Is(err, ErrUnreachable) {
 				if err := later.put(ctx, ev); err != nil {
 					return nil, err
 				}
