@@ -10,9 +10,9 @@ import (
 
 // Mend takes in an event that came with a state and was left out of it, as the key that
 // it is signed with could not be had. It is held to what it cites, and kept as an
-// outlier. One that was part of the state gets its place in the current state too, if
-// the resolution of that with a state that has it says so: it may have been replaced
-// since. The error is a [MissingError] where what it cites is not here.
+// outlier. One that was part of the state gets its place in the current state too. Where
+// something has that place, which may have replaced it since or be older, the resolution
+// of both states decides. The error is a [MissingError] where what it cites is not here.
 func (r *Rooms) Mend(ctx context.Context, ev *matrix.Event, state bool) error {
 	defer r.locks.own(ev.Room)()
 	err := r.store.Update(ctx, func(tx *store.Tx) error {
@@ -37,7 +37,8 @@ func (a *acceptance) restore() error {
 	if a.num, a.head, err = Head(a.tx, a.ev.Room); err != nil || place.Room != a.num || place.Rejected || !place.HasSlot {
 		return err
 	}
-	if standing, err := a.tx.StateAt(a.num, a.head.Current, place.Slot); err != nil || standing == place.StateNum {
+	standing, err := a.tx.StateAt(a.num, a.head.Current, place.Slot)
+	if err != nil || standing == place.StateNum {
 		return err
 	}
 	a.rooms.litter.add(a.num, a.rooms.now())
@@ -45,16 +46,19 @@ func (a *acceptance) restore() error {
 	if err != nil {
 		return err
 	}
-	m := a.resolution(a.head.Current, whole)
-	m.tx = a.tx
-	changes, err := m.resolve()
-	if err != nil || len(changes) == 0 {
-		return err
+	if standing != 0 {
+		m := a.resolution(a.head.Current, whole)
+		m.tx = a.tx
+		changes, err := m.resolve()
+		if err != nil {
+			return err
+		}
+		if whole, err = a.tx.Derive(a.num, a.head.Current, changes...); err != nil {
+			return err
+		}
 	}
 	rm := &room{rooms: a.rooms, tx: a.tx, num: a.num, id: a.ev.Room, head: a.head, changed: true}
-	if rm.head.Current, err = a.tx.Derive(a.num, a.head.Current, changes...); err != nil {
-		return err
-	}
+	rm.head.Current = whole
 	if err := rm.settle(a.head.Current, rm.head.Current); err != nil {
 		return err
 	}

@@ -22,6 +22,10 @@ func TestMend(t *testing.T) {
 		}{
 			{"of the state", true, nil, true},
 			{"cited by it", false, nil, false},
+			{"the room was closed since", true, func(h *house, id matrix.RoomID) {
+				_, err := h.set(id, alice, "m.room.join_rules", "", `{"join_rule":"invite"}`)
+				h.must(err)
+			}, true},
 			{"banned since", true, func(h *house, id matrix.RoomID) {
 				_, err := h.rooms.ChangeMembership(context.Background(), MembershipChange{Room: id, Sender: alice, Target: bob, Membership: matrix.Ban})
 				h.must(err)
