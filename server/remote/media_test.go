@@ -133,7 +133,7 @@ func FuzzSecondPart(f *testing.F) {
 // most, by https and to a port of that name, and tells nothing of who asks.
 func FuzzMediaLocation(f *testing.F) {
 	for _, location := range []string{
-		"https://cdn.example/file", "HTTPS://CDN.example:443/on", "//cdn.example/file", "/file", "https:cdn.example", "https://user:secret@cdn.example/file",
+		"https://cdn.example/file", "https://cdn.example/on", "HTTPS://CDN.example:443/", "//cdn.example/file", "/file", "https:cdn.example", "https://user:secret@cdn.example/file",
 		"https://far.example:1/_matrix/federation/v1/media/download/a", "file:///etc/passwd", "http://cdn.example/", "https://127.0.0.1:1/", "https://[::1%25lo]:1/",
 		"https://cdn.example:99999/", "https://cdn.example/\r\nX: y", "https://cdn.example/?a#b", "https://c\x00dn.example/", "https://cdn.example:/",
 	} {
