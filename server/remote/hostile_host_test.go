@@ -19,14 +19,14 @@ import (
 // A hostileHost answers every request with the same hostility, and watches what that
 // costs us.
 type hostileHost struct {
-	t      *testing.T
-	answer func(w *hostileWriter)
-	good   map[string]string // by the beginning of a path: what is answered instead
+	t    *testing.T
+	good map[string]string // by the beginning of a path: what is answered instead
 
 	mu        sync.Mutex // guards the fields below
-	peak      uint64     // of the memory in use
-	allocated uint64     // where that began
-	sent      int        // bytes since the memory was looked at
+	answer    func(w *hostileWriter)
+	peak      uint64 // of the memory in use
+	allocated uint64 // where that began
+	sent      int    // bytes since the memory was looked at
 }
 
 // hostileWriter is a connection on which a request has come.
@@ -175,10 +175,24 @@ func (h *hostileHost) talk(conn *tls.Conn) {
 	if body, ok := h.goodAnswer(w.path); ok {
 		w.whole(body)
 	} else {
-		h.answer(w)
+		h.hostility()(w)
 	}
 	conn.Close()
 	<-gone
+}
+
+// become has the next requests be answered so.
+func (h *hostileHost) become(answer func(w *hostileWriter)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answer = answer
+}
+
+// hostility is how requests are answered now.
+func (h *hostileHost) hostility() func(w *hostileWriter) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.answer
 }
 
 func (h *hostileHost) goodAnswer(path string) (string, bool) {

@@ -156,7 +156,8 @@ func TestLyingAnswers(t *testing.T) {
 				w, stop := openHostileWorld(t)
 				defer stop()
 				w.version, _ = matrix.VersionByID(tt.version)
-				w.addrs[liar.Host()], w.addrs[victim.Host()] = []string{"10.6.6.6"}, []string{"10.6.6.6"}
+				w.name(liar)
+				w.name(victim)
 				if tt.lies == nil {
 					tt.lies = func(t *testing.T) []lie { return lyingEvents(t, tt.version) }
 				}
@@ -167,7 +168,7 @@ func TestLyingAnswers(t *testing.T) {
 				position := w.store.Position()
 				for _, l := range tt.lies(t) {
 					time.Sleep(time.Minute) // for whom keys are asked again
-					w.host.answer = func(to *hostileWriter) { to.whole(fmt.Sprintf(tt.form, l.text)) }
+					w.host.become(func(to *hostileWriter) { to.whole(fmt.Sprintf(tt.form, l.text)) })
 					got := w.measure(t, l.name, q.within, func() asked { return q.ask(w, liar) })
 					believed := got.took > 0
 					switch tt.request {

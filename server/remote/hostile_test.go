@@ -243,8 +243,8 @@ func TestHostileAnswers(t *testing.T) {
 						continue // to these it is no other than an endless list, and long
 					}
 					name := fmt.Sprintf("h%d.hostile.test", k)
-					w.addrs[name] = []string{"10.6.6.6"}
-					w.host.answer = h.answer
+					w.host.become(h.answer)
+					w.name(matrix.ServerName(name))
 					w.provoke(t, h.name, q.within, q.empty, func() asked { return q.ask(w, matrix.ServerName(name+":8448")) })
 				}
 				w.nothingLeft(t, position, q.name == "send_join" || q.name == "send_knock")
@@ -252,6 +252,13 @@ func TestHostileAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// name has the hostile server be found by a name.
+func (w *hostileWorld) name(server matrix.ServerName) {
+	w.internet.mu.Lock()
+	defer w.internet.mu.Unlock()
+	w.addrs[server.Host()] = []string{"10.6.6.6"}
 }
 
 // nothingLeft says that requests have left nothing behind. Where they may tell users,
@@ -281,7 +288,7 @@ func (w *hostileWorld) nothingLeft(t *testing.T, position store.Position, tells 
 // Bounds of what one answer may cost.
 const (
 	hostileHeap = 12 << 20 // bytes in use at a time
-	hostileSum  = 48 << 20 // bytes allocated in all, of what is no stream
+	hostileSum  = 96 << 20 // bytes allocated in all, of what is no stream
 )
 
 // provoke makes one request that must bring nothing.
