@@ -54,6 +54,7 @@ func (s *Server) newJoiner(rooms *state.Rooms, memory *budget) *remote.Joiner {
 		Rooms:   rooms,
 		Dir:     filepath.Join(s.store.Dir(), "joins"),
 		Budget:  memory.take,
+		Settle:  s.sender.Settle,
 		Joined:  func(room matrix.RoomID) { s.federation.Joined(room) },
 		LeftOut: func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error {
 			return s.federation.LeftOut(ctx, room, from, pdu, state)

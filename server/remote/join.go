@@ -38,6 +38,7 @@ type Joiner struct {
 	joined func(matrix.RoomID)
 	// leftOut keeps what can only be checked later; see JoinerConfig.
 	leftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error
+	await   func(ctx context.Context, server matrix.ServerName)
 	step    int // events that are brought here at a time
 
 	queue chan *joinWork
@@ -62,6 +63,10 @@ type JoinerConfig struct {
 	// now, as the key that it is signed with cannot be had, and keeps it for later. state
 	// says whether the room's state has it. If nil, such events are lost.
 	LeftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error
+	// Settle waits until a server has got what was sent to it before. It is called with a
+	// server by way of which a room is joined that we were in: it may not have heard that
+	// we left. If nil, nothing is waited for.
+	Settle func(ctx context.Context, server matrix.ServerName)
 	// Log takes how joins come along. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -97,6 +102,9 @@ func newJoiner(c JoinerConfig) *Joiner {
 	if c.Joined == nil {
 		c.Joined = func(matrix.RoomID) {}
 	}
+	if c.Settle == nil {
+		c.Settle = func(context.Context, matrix.ServerName) {}
+	}
 	if c.LeftOut == nil {
 		c.LeftOut = func(context.Context, store.RoomNum, matrix.ServerName, jsontext.Value, bool) error { return nil }
 	}
@@ -105,7 +113,7 @@ func newJoiner(c JoinerConfig) *Joiner {
 	}
 	return &Joiner{
 		store: c.Store, rooms: c.Rooms, own: c.Store.Server(), log: c.Log, dir: c.Dir,
-		budget: c.Budget, joined: c.Joined, leftOut: c.LeftOut, step: importStep,
+		budget: c.Budget, joined: c.Joined, leftOut: c.LeftOut, await: c.Settle, step: importStep,
 		queue: make(chan *joinWork, joinsWaiting), under: make(map[matrix.RoomID]*joinWork),
 	}
 }

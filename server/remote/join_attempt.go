@@ -109,6 +109,17 @@ func weightier(a, b error) error {
 
 // attempt joins a room by way of one server.
 func (j *Joiner) attempt(ctx context.Context, w *joinWork, server matrix.ServerName, others []matrix.ServerName) error {
+	known := false
+	err := j.store.View(func(tx *store.Tx) error {
+		known = tx.RoomNum(w.room) != 0
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if known {
+		j.await(ctx, server)
+	}
 	proposal, err := j.propose(ctx, server, "make_join", w.room, w.join.User, matrix.Join)
 	if err != nil {
 		return err
