@@ -515,7 +515,7 @@ func TestHostileHistory(t *testing.T) {
 		})
 	}))
 	all, _ := e.all("b", "", 50)
-	if len(all) != len(e.events())-20 {
+	if len(all) != len(e.events())-20+belowJoin {
 		t.Errorf("%d events", len(all))
 	}
 }
