@@ -28,10 +28,12 @@ const far matrix.ServerName = "far.test"
 
 // elsewhere is another server with files.
 type elsewhere struct {
-	files map[store.MediaID]remote.File
 	err   error // of every request
 	gate  chan struct{}
 	asked atomic.Int32
+
+	mu    sync.Mutex // guards files
+	files map[store.MediaID]remote.File
 }
 
 func (e *elsewhere) fetch(ctx context.Context, origin matrix.ServerName, id store.MediaID, q remote.MediaQuery) (*remote.File, error) {
@@ -43,6 +45,8 @@ func (e *elsewhere) fetch(ctx context.Context, origin matrix.ServerName, id stor
 			return nil, ctx.Err()
 		}
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	file, known := e.files[id]
 	switch {
 	case e.err != nil:
