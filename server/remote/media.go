@@ -171,7 +171,7 @@ func (n *Network) redirected(ctx context.Context, location string, q MediaQuery)
 		return nil, fmt.Errorf("%w: the file at %s: %w", ErrUnreachable, u.Host, err)
 	}
 	timer.Reset(streamStall)
-	body := &streamed{body: res.Body, left: q.MaxBytes + 1, timer: timer, cancel: cancel, began: n.now(), now: n.now}
+	body := &streamed{body: res.Body, left: q.MaxBytes + 1, timer: timer, cancel: cancel, ended: within.Err, began: n.now(), now: n.now}
 	return newFile(textproto.MIMEHeader(res.Header), body, body, q.MaxBytes), nil
 }
 

@@ -171,7 +171,10 @@ func (n *Network) Stream(ctx context.Context, dest matrix.ServerName, q Request)
 		return nil, q.fault(ctx, dest, err)
 	}
 	timer.Reset(streamStall)
-	res.Body = &streamed{body: res.Body, left: q.MaxBytes, timer: timer, cancel: func() { cancel(nil) }, began: n.now(), now: n.now}
+	res.Body = &streamed{
+		body: res.Body, left: q.MaxBytes, timer: timer, began: n.now(), now: n.now,
+		cancel: func() { cancel(nil) }, ended: func() error { return context.Cause(within) },
+	}
 	return res, nil
 }
 

@@ -50,7 +50,7 @@ func TestSendReceipts(t *testing.T) {
 		put("@alice:here.test", store.ReceiptPrivate, "", 0)
 		put("@a:far.test", store.ReceiptRead, "", 1)
 		settle(time.Second)
-		if n := o.tried["far.test"]; n != 0 {
+		if n := o.tries("far.test"); n != 0 {
 			t.Errorf("%d transactions for what is nobody's business", n)
 		}
 		o.latency = 10 * time.Second // the first is on its way while the others come
@@ -103,7 +103,7 @@ func TestSendLossy(t *testing.T) {
 		synctest.Wait()
 		h.must(s.SendToServers([]matrix.ServerName{"down.test"}, EDU{Type: "m.x", Content: jsontext.Value(`{"while":"it fails"}`)}))
 		settle(time.Minute)
-		tried := o.tried["down.test"]
+		tried := o.tries("down.test")
 		o.latency = time.Second
 		for i := range 200 {
 			typing := EDU{Type: "m.typing", Content: jsontext.Value(fmt.Sprintf(`{"n":%d}`, i)), Key: "typing"}
@@ -115,7 +115,7 @@ func TestSendLossy(t *testing.T) {
 		if got := o.edus("up.test"); !slices.Equal(got, want) {
 			t.Errorf("typing %q, want %q", got, want)
 		}
-		if n := o.tried["down.test"]; n > tried+1 {
+		if n := o.tries("down.test"); n > tried+1 {
 			t.Errorf("typing makes a server be tried %d times", n-tried)
 		}
 		h.must(s.SendForUser("@alice:here.test", EDU{Type: "m.presence", Content: jsontext.Value(`{"push":[]}`)}))

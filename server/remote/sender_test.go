@@ -71,6 +71,13 @@ func (o *postOffice) leave(dest matrix.ServerName) {
 	o.open[dest]--
 }
 
+// underWay returns how many transactions are being made, and how many there ever were.
+func (o *postOffice) underWay() (now, most int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.all, o.most
+}
+
 func (o *postOffice) do(ctx context.Context, dest matrix.ServerName, q Request, _ any) error {
 	o.enter(dest)
 	defer o.leave(dest)

@@ -30,6 +30,7 @@ type streamed struct {
 	read   int64
 	timer  *time.Timer // ends the request
 	cancel context.CancelFunc
+	ended  func() error // why the request ended, nil before
 	began  time.Time
 	now    func() time.Time
 }
@@ -48,6 +49,9 @@ func (s *streamed) Read(p []byte) (int, error) {
 	if n > 0 {
 		budget := streamStall + time.Duration(s.read/streamRate)*time.Second - s.now().Sub(s.began)
 		s.timer.Reset(min(budget, streamStall))
+	}
+	if cause := s.ended(); err == io.EOF && cause != nil {
+		err = cause // the other side may end what we gave up, as if it were whole
 	}
 	if err != nil && err != io.EOF {
 		err = fmt.Errorf("read the answer: %w: %w", ErrUnreachable, err)
