@@ -141,6 +141,18 @@ func (v *ServerViewer) Shown(ev *store.StoredEvent) (shown *matrix.Event, whole 
 	return shown, false, err
 }
 
+// Stood says whether the server may know the state before an event: it is in the room,
+// or a user of it was right before that event. A server that was away when its users were
+// put out of the room gets so the state that this stands on.
+//
+// Spec: SS Retrieving events.
+func (v *ServerViewer) Stood(ev *store.StoredEvent) (bool, error) {
+	if !v.former {
+		return true, nil
+	}
+	return v.stood(ev)
+}
+
 // sees says whether a user of the server may see an event. That one was softly
 // failed does not matter to other servers.
 func (v *ServerViewer) sees(ev *store.StoredEvent) (bool, error) {
@@ -187,6 +199,11 @@ func (v *ServerViewer) saw(ev *store.StoredEvent) (bool, error) {
 	if v.membershipBy(ev) != "" {
 		return true, nil
 	}
+	return v.stood(ev)
+}
+
+// stood says whether a user of the server was in the room right before an event.
+func (v *ServerViewer) stood(ev *store.StoredEvent) (bool, error) {
 	if ev.Outlier {
 		return false, nil // what was before it is not known
 	}

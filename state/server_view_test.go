@@ -44,6 +44,33 @@ func (h *house) shown(room matrix.RoomID, server matrix.ServerName, ids ...matri
 	return shown
 }
 
+// stood says whether a server may know the states before events.
+func (h *house) stood(room matrix.RoomID, server matrix.ServerName, ids ...matrix.EventID) (stood string) {
+	h.Helper()
+	h.must(h.store.View(func(tx *store.Tx) error {
+		v, err := NewHistoryViewer(tx, room, server)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			_, num, _ := tx.EventByID(id)
+			ev, err := tx.Event(v.Room(), num)
+			if err != nil {
+				return err
+			}
+			if may, err := v.Stood(ev); err != nil {
+				return err
+			} else if may {
+				stood += "+"
+			} else {
+				stood += "-"
+			}
+		}
+		return nil
+	}))
+	return stood
+}
+
 // grafted makes and accepts an event by whoever, on the newest of a room.
 func (h *house) grafted(room matrix.RoomID, draft matrix.Draft) matrix.EventID {
 	h.Helper()
@@ -115,6 +142,9 @@ func TestHistoryViewer(t *testing.T) {
 		after := say()
 		if got := h.shown(room, "far.example", before, during, ban, after); got != "-++-" {
 			t.Errorf("%s: far.example gets %s", visibility, got)
+		}
+		if got := h.stood(room, "far.example", before, during, ban, after); got != "-++-" {
+			t.Errorf("%s: far.example may know the states before %s", visibility, got)
 		}
 		_, err := h.set(room, alice, "m.room.server_acl", "", `{"allow":["*"],"deny":["far.example"]}`)
 		h.must(err)

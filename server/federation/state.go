@@ -54,8 +54,9 @@ func (s *Server) weighState(ctx context.Context, room store.RoomNum) (release fu
 	return s.config.Take(ctx, int64(size)*stateWeight)
 }
 
-// stateBefore finds the event that a request for a state names, for a server of its
-// room, and how to read the room. Which state was before the event must be known here.
+// stateBefore finds the event that a request for a state names, for a server that is in
+// its room or was when it was sent, and how to read the room. Which state was before the
+// event must be known here.
 //
 // Spec: SS events.yaml: 403 to a server that is not in the room or barred from it, 404
 // where "the server doesn't know about the state at that event".
@@ -69,7 +70,7 @@ func (s *Server) stateBefore(r *http.Request, from matrix.ServerName, id string)
 	}
 	var ev *store.StoredEvent
 	err = s.store.View(func(tx *store.Tx) error {
-		view, err := state.NewServerViewer(tx, room, from)
+		view, err := state.NewHistoryViewer(tx, room, from)
 		if err != nil {
 			return err
 		}
@@ -77,7 +78,11 @@ func (s *Server) stateBefore(r *http.Request, from matrix.ServerName, id string)
 		if !here || at != view.Room() {
 			return errNoEvent
 		}
-		if ev, err = tx.Event(at, num); err == nil && ev.Rejected {
+		if ev, err = tx.Event(at, num); err != nil {
+			return err
+		}
+		stood, err := view.Stood(ev)
+		if err == nil && (ev.Rejected || !stood) {
 			err = errNoEvent
 		}
 		return err
