@@ -32,7 +32,7 @@ type Joiner struct {
 
 	ask    func(ctx context.Context, dest matrix.ServerName, q Request, answer any) error
 	stream func(ctx context.Context, dest matrix.ServerName, q Request) (*http.Response, error)
-	verify verifier
+	verify func(by ...matrix.ServerName) verifier // with witnesses
 	source func(v *matrix.Version, servers ...matrix.ServerName) state.Source
 	budget func(ctx context.Context, bytes int64) (release func(), err error)
 	joined func(matrix.RoomID)
@@ -91,7 +91,7 @@ var ErrNoServer = errors.New("no server is known that is in the room")
 func NewJoiner(c JoinerConfig) *Joiner {
 	j := newJoiner(c)
 	n := c.Network
-	j.ask, j.stream, j.verify, j.source = n.Do, n.Stream, n.VerifyEvents, n.Source
+	j.ask, j.stream, j.verify, j.source = n.Do, n.Stream, n.witnessed, n.Source
 	return j
 }
 

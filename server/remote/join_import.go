@@ -26,6 +26,7 @@ const progressEvery = 10 * time.Second
 func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix.RoomID, from *spool, index *joinIndex) error {
 	log := j.log.With("room", room, "server", join.Server)
 	im := j.rooms.Import(join, room)
+	verify := j.verify(join.Server)
 	later := postponed{joiner: j, join: join}
 	order := index.order()
 	began, told, left := time.Now(), time.Now(), index.dropped+index.came-len(order)
@@ -34,7 +35,7 @@ func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix
 			told = time.Now()
 			log.Info("joining a room", "events", done, "of", len(order), "took", time.Since(began).Round(time.Second))
 		}
-		refused, err := j.bringSome(ctx, im, &later, from, index, order[done:min(done+j.step, len(order))])
+		refused, err := j.bringSome(ctx, im, verify, &later, from, index, order[done:min(done+j.step, len(order))])
 		if err != nil {
 			return err
 		}
@@ -52,7 +53,7 @@ func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix
 }
 
 // bringSome brings some events, and says how many it left out.
-func (j *Joiner) bringSome(ctx context.Context, im *state.Import, later *postponed, from *spool, index *joinIndex, numbers []uint32) (refused int, err error) {
+func (j *Joiner) bringSome(ctx context.Context, im *state.Import, verify verifier, later *postponed, from *spool, index *joinIndex, numbers []uint32) (refused int, err error) {
 	events := make([]state.ImportedEvent, 0, len(numbers))
 	for _, n := range numbers {
 		_, data, err := from.read(index.events[n].place)
@@ -65,7 +66,7 @@ func (j *Joiner) bringSome(ctx context.Context, im *state.Import, later *postpon
 		}
 		events = append(events, state.ImportedEvent{Event: ev, State: index.events[n].state})
 	}
-	sound, err := j.verifySome(ctx, im, later, events)
+	sound, err := j.verifySome(ctx, im, verify, later, events)
 	if err != nil {
 		return 0, err
 	}
@@ -105,7 +106,7 @@ func (p *postponed) put(ctx context.Context, ev state.ImportedEvent) error {
 // verifySome returns the events that may be used: those that are here already, and of
 // the others those that are signed as they must be, in their redacted form where the
 // content hash does not fit.
-func (j *Joiner) verifySome(ctx context.Context, im *state.Import, later *postponed, events []state.ImportedEvent) ([]state.ImportedEvent, error) {
+func (j *Joiner) verifySome(ctx context.Context, im *state.Import, verify verifier, later *postponed, events []state.ImportedEvent) ([]state.ImportedEvent, error) {
 	known, err := im.Known(events)
 	if err != nil {
 		return nil, err
@@ -116,7 +117,7 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, later *postpo
 			unknown = append(unknown, ev.Event)
 		}
 	}
-	errs := checkEvents(ctx, unknown, j.verify)
+	errs := checkEvents(ctx, unknown, verify)
 	if err := ctx.Err(); err != nil {
 		return nil, err // nothing was found out
 	}
@@ -173,7 +174,7 @@ func (j *Joiner) signedEvent(ctx context.Context, own *matrix.Event, raw []byte)
 	if err != nil || !sameEvent(ev, own) {
 		return nil, errors.Join(fmt.Errorf("the other server returned another event: %w", state.ErrGivenState), err)
 	}
-	if err := j.verify(ctx, []*matrix.Event{ev})[0]; err != nil {
+	if err := j.verify()(ctx, []*matrix.Event{ev})[0]; err != nil {
 		return nil, fmt.Errorf("the event that the other server returned: %w", err)
 	}
 	return ev, nil

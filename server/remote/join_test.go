@@ -368,7 +368,8 @@ func (w world) joiner(h *homestead) (j *Joiner, stop func()) {
 	j = newJoiner(JoinerConfig{
 		Store: h.store, Rooms: h.rooms, Dir: filepath.Join(h.dir, "joins"), Log: slog.New(slog.NewTextHandler(testLog{h.TB}, nil)),
 	})
-	j.ask, j.stream, j.verify = w.ask, w.stream, verifyAll
+	j.ask, j.stream = w.ask, w.stream
+	j.verify = func(...matrix.ServerName) verifier { return verifyAll }
 	j.source = func(v *matrix.Version, servers ...matrix.ServerName) state.Source { return state.Source{} }
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -837,11 +838,13 @@ func TestJoinIsResumed(t *testing.T) {
 // cutVerify stops everything at the nth check of signatures.
 func cutVerify(stop func(), n int) func(*homestead, *Joiner) {
 	return func(_ *homestead, j *Joiner) {
-		j.verify = func(ctx context.Context, events []*matrix.Event) []error {
-			if n--; n == 0 {
-				stop()
+		j.verify = func(...matrix.ServerName) verifier {
+			return func(ctx context.Context, events []*matrix.Event) []error {
+				if n--; n == 0 {
+					stop()
+				}
+				return verifyAll(ctx, events)
 			}
-			return verifyAll(ctx, events)
 		}
 	}
 }
