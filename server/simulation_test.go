@@ -71,6 +71,7 @@ type world struct {
 	rand    *rand.Rand
 	net     links
 	homes   []*home
+	began   time.Time
 	pace    time.Duration // of life
 	patient bool          // hours cost nothing
 	rooms   []*shared
@@ -115,7 +116,7 @@ type deed struct {
 
 func newWorld(t *testing.T, seed uint64, net links) *world {
 	return &world{
-		t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 5)), net: net, pace: time.Second,
+		t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 5)), net: net, began: time.Now(), pace: time.Second,
 		notes: make(map[string]int), whom: make(map[string]*inhabitant), tally: make(map[string]int),
 	}
 }
@@ -369,13 +370,14 @@ func (w *world) home(u *inhabitant) *home {
 }
 
 // heal mends all links, and lets everybody say something where he is until there is
-// nothing left to tell.
+// nothing left to tell. Before that the servers find each other again: none is left alone
+// for much longer than a quarter of the time for which it has been away.
 func (w *world) heal() {
 	w.net.settle()
+	time.Sleep(min(time.Since(w.began)/3, 8*time.Hour))
 	for round := range 20 {
 		time.Sleep(120 * w.pace)
 		if round > 0 && w.agrees() == "" {
-			w.deliver()
 			return
 		}
 		for _, s := range w.homes {
@@ -391,18 +393,6 @@ func (w *world) heal() {
 		if round > 1 {
 			w.comeBack()
 		}
-	}
-}
-
-// deliver waits for the to-device messages between servers that share no room any more:
-// nothing is said there that would end their backing off, which takes hours after a day
-// of absence.
-func (w *world) deliver() {
-	for range 2 {
-		if w.undelivered() == "" || !w.patient {
-			return
-		}
-		time.Sleep(4 * time.Hour)
 	}
 }
 
