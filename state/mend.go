@@ -10,9 +10,9 @@ import (
 
 // Mend takes in an event that came with a state and was left out of it, as the key that
 // it is signed with could not be had. It is held to what it cites, and kept as an
-// outlier. One that was part of the state gets its place in the current state too. Where
-// something has that place, which may have replaced it since or be older, the resolution
-// of both states decides. The error is a [MissingError] where what it cites is not here.
+// outlier. One that was part of the state gets its place in the current state too, and in
+// those before the events that the next will stand on. Where something has that place,
+// which may have replaced it since or be older, the resolution of both states decides. The error is a [MissingError] where what it cites is not here.
 func (r *Rooms) Mend(ctx context.Context, ev *matrix.Event, state bool) error {
 	defer r.locks.own(ev.Room)()
 	err := r.store.Update(ctx, func(tx *store.Tx) error {
@@ -42,7 +42,11 @@ func (a *acceptance) restore() error {
 		return err
 	}
 	a.rooms.litter.add(a.num, a.rooms.now())
-	whole, err := a.tx.Derive(a.num, a.head.Current, store.StateChange{Slot: place.Slot, Event: place.StateNum})
+	change := store.StateChange{Slot: place.Slot, Event: place.StateNum}
+	if err := a.restoreBefore(change); err != nil {
+		return err
+	}
+	whole, err := a.tx.Derive(a.num, a.head.Current, change)
 	if err != nil {
 		return err
 	}
@@ -63,4 +67,30 @@ func (a *acceptance) restore() error {
 		return err
 	}
 	return rm.close()
+}
+
+// restoreBefore fills an empty place in the states before the room's extremities: where
+// the room forks, the current state is made of what is behind them anew.
+func (a *acceptance) restoreBefore(change store.StateChange) error {
+	for _, num := range a.head.Extremities {
+		ev, err := a.tx.Event(a.num, num)
+		if err != nil {
+			return err
+		}
+		standing, err := a.tx.StateAt(a.num, ev.Before, change.Slot)
+		if err != nil {
+			return err
+		}
+		if standing != 0 {
+			continue
+		}
+		before, err := a.tx.Derive(a.num, ev.Before, change)
+		if err != nil {
+			return err
+		}
+		if err := a.tx.CorrectBefore(a.num, num, before); err != nil {
+			return err
+		}
+	}
+	return nil
 }

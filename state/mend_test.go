@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"hearth/state/auth"
@@ -53,6 +54,10 @@ func TestMend(t *testing.T) {
 					}
 					return err
 				}))
+				to.fork(room, alice)
+				if got := to.current(room)[auth.Key{Type: "m.room.member", StateKey: string(bob)}] == join.ID; got != tc.want {
+					t.Errorf("after a fork it is in the state: %v", got)
+				}
 				to.send(room, alice, "m.room.message", `{}`) // the state stays so
 				if got := to.current(room)[auth.Key{Type: "m.room.member", StateKey: string(bob)}] == join.ID; got != tc.want {
 					t.Errorf("later it is in the state: %v", got)
@@ -61,6 +66,16 @@ func TestMend(t *testing.T) {
 			})
 		}
 	}
+}
+
+// fork has an event accepted that stands on what was before the join of the one that is
+// left out, beside the newest.
+func (h *house) fork(room matrix.RoomID, sender matrix.UserID) {
+	h.Helper()
+	events := h.all(room)
+	f := forkedRoom{id: room, events: events}
+	old := slices.IndexFunc(events, func(ev *matrix.Event) bool { return ev.Type == "m.room.history_visibility" })
+	h.graftOn(&f, events[old:old+1], matrix.Draft{Sender: sender, Type: "m.room.message", Content: []byte(`{"body":"late"}`)})
 }
 
 // What cites what is not here is not taken.

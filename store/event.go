@@ -342,6 +342,17 @@ func (tx *Tx) Redact(room RoomNum, target, by EventNum) error {
 	return tx.dropWords(room, ev.Num)
 }
 
+// CorrectBefore replaces the state before an event, where it was found to lack something.
+// The error wraps ErrNotFound when the event is not here.
+func (tx *Tx) CorrectBefore(room RoomNum, num EventNum, before SnapshotID) error {
+	ev, err := tx.Event(room, num)
+	if err != nil {
+		return fmt.Errorf("correct the state before an event: %w", err)
+	}
+	ev.Before = before
+	return tx.writeEvent(ev)
+}
+
 // regionKey begins the keys of one region of a room in bucket event.
 func regionKey(room RoomNum, region byte) []byte {
 	return append(appendU32(make([]byte, 0, 13), uint32(room)), region)
