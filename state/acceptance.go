@@ -28,6 +28,7 @@ type acceptance struct {
 	head   store.Head
 	prev   []store.EventNum
 	linear bool // it stands on exactly the forward extremities
+	late   bool // it is of before we came into the room; see isLate
 
 	// given is the state before the event as another server has it, for an event
 	// that stands on what is not here or on forks that are too tangled; or nil.
@@ -98,6 +99,9 @@ func (a *acceptance) run() (Verdict, error) {
 	}
 	if verdict != Accepted {
 		return verdict, a.setAside(before, verdict)
+	}
+	if a.late {
+		return Accepted, a.takeLate(before)
 	}
 	return a.take(before)
 }

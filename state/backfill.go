@@ -321,7 +321,7 @@ func (a *acceptance) recall(b *backfilling) (Verdict, error) {
 	if verdict == Rejected && a.outlier.Outlier && !a.outlier.Rejected {
 		verdict = SoftFailed // states may hold it: see run
 	}
-	return verdict, a.putHistory(b, before, verdict)
+	return verdict, a.putHistory(b.placeOf(a.ev), before, verdict)
 }
 
 // recallCreate gives the event that the room began with its place.
@@ -344,20 +344,25 @@ func (a *acceptance) recallCreate(b *backfilling) (verdict Verdict, err error) {
 	if err != nil || verdict != Accepted {
 		return Known, err // another one is worth nothing, not even to be kept
 	}
-	return Accepted, a.putHistory(b, 0, Accepted)
+	return Accepted, a.putHistory(b.placeOf(a.ev), 0, Accepted)
+}
+
+// placeOf returns where an event of the list goes.
+func (b *backfilling) placeOf(ev *matrix.Event) store.Place {
+	return store.Place{Position: b.place.Position, Height: b.heights[ev.ID]}
 }
 
 // putHistory stores the event with its place in the past, and does what it asks for
 // beyond the state: it relates to others, redacts one, or is redacted. One that was
 // rejected has a place, too, though nobody sees it there: the past goes on behind it.
-func (a *acceptance) putHistory(b *backfilling, before store.SnapshotID, verdict Verdict) error {
+func (a *acceptance) putHistory(place store.Place, before store.SnapshotID, verdict Verdict) error {
 	return a.update(func(tx *store.Tx) error {
 		a.writing = true
 		num, err := a.put(tx, store.NewEvent{Before: before, Rejected: verdict == Rejected, SoftFailed: verdict == SoftFailed})
 		if err != nil {
 			return err
 		}
-		place := store.Place{Position: b.place.Position, Height: b.heights[a.ev.ID], Num: num}
+		place.Num = num
 		if err := tx.PutHistory(a.num, place); err != nil || verdict != Accepted {
 			return err
 		}

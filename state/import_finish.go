@@ -43,9 +43,11 @@ func (im *Import) Finish(ctx context.Context, join *matrix.Event) error {
 		if err != nil {
 			return err
 		}
-		if _, err := rm.append(join, state, store.TxnID{}); err != nil {
+		entered, err := rm.append(join, state, store.TxnID{})
+		if err != nil {
 			return err
 		}
+		rm.head.Entered = entered.Num
 		if err := rm.close(); err != nil {
 			return err
 		}

@@ -40,6 +40,9 @@ func (a *acceptance) look() (verdict Verdict, err error) {
 			return nil
 		}
 		a.linear = a.given == nil && len(baseless) == 0 && sameSet(a.prev, a.head.Extremities)
+		if a.late, err = a.isLate(tx); err != nil {
+			return err
+		}
 		verdict, err = cited.judge(a.ev)
 		return err
 	})
@@ -133,7 +136,7 @@ func (a *acceptance) cited(tx *store.Tx) (c citation, missing []matrix.EventID, 
 // who is no longer in the room: there the one that we have counts.
 func (a *acceptance) current(before store.SnapshotID) (current store.SnapshotID, err error) {
 	switch {
-	case a.given == nil || a.alone:
+	case a.given == nil || a.alone || a.late:
 		return a.head.Current, nil
 	case len(a.others()) == 0:
 		return before, nil // ours is resolved into it

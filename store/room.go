@@ -17,6 +17,9 @@ type Head struct {
 	Latest      EventNum   // the newest one
 	Joined      uint64     // members of the current state who have joined
 	Invited     uint64     // and who are invited
+	// Entered is the join by which this server came into the room last, from another one
+	// that is in it; 0: it never did, or a version wrote this that did not note it.
+	Entered EventNum
 }
 
 // maxExtremities bounds what a head may hold; the state package keeps far fewer.
@@ -88,7 +91,8 @@ func packHead(h Head) []byte {
 	v = binary.AppendUvarint(v, uint64(h.First))
 	v = binary.AppendUvarint(v, uint64(h.Latest))
 	v = binary.AppendUvarint(v, h.Joined)
-	return binary.AppendUvarint(v, h.Invited)
+	v = binary.AppendUvarint(v, h.Invited)
+	return binary.AppendUvarint(v, uint64(h.Entered))
 }
 
 func readHead(v []byte) (Head, error) {
@@ -108,6 +112,9 @@ func readHead(v []byte) (Head, error) {
 	h.Latest = EventNum(r.uvarint())
 	h.Joined = r.uvarint()
 	h.Invited = r.uvarint()
+	if len(r.b) > 0 {
+		h.Entered = EventNum(r.uvarint())
+	}
 	var known bool
 	if h.Version, known = matrix.VersionByID(id); !known || r.err != nil || len(r.b) > 0 {
 		return Head{}, fmt.Errorf("version %q: %w", id, ErrDamaged)

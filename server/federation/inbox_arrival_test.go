@@ -11,12 +11,15 @@ import (
 )
 
 // arrive puts a room of the peer on its way here, as a join of bob does, and returns
-// what brings it here.
-func (p *pair) arrive() (room matrix.RoomID, join *matrix.Event, finish func()) {
+// what brings it here. happen is what happens in the room before; or nil.
+func (p *pair) arrive(happen func(room matrix.RoomID)) (room matrix.RoomID, join *matrix.Event, finish func()) {
 	p.Helper()
 	var err error
 	room, err = p.peer.rooms.Create(p.Context(), state.Creation{Creator: alice, Version: "10", Preset: "public_chat"})
 	p.peer.must(err)
+	if happen != nil {
+		happen(room)
+	}
 	key := string(bob)
 	join = p.peer.build(matrix.Draft{Room: room, Sender: bob, Type: "m.room.member", StateKey: &key, Content: jsontext.Value(`{"membership":"join"}`)})
 	record := store.RoomJoin{Version: join.Version, User: bob, Event: join.JSON(), Server: peer}
@@ -34,7 +37,9 @@ func (p *pair) arrive() (room matrix.RoomID, join *matrix.Event, finish func()) 
 		im := p.here.rooms.Import(record, room)
 		var events []state.ImportedEvent
 		for _, ev := range before {
-			events = append(events, state.ImportedEvent{Event: ev, State: ev.IsState()})
+			if ev.IsState() {
+				events = append(events, state.ImportedEvent{Event: ev, State: true})
+			}
 		}
 		refused, err := im.Put(p.Context(), events)
 		p.here.must(err)
@@ -50,7 +55,7 @@ func (p *pair) arrive() (room matrix.RoomID, join *matrix.Event, finish func()) 
 // taken when the room is here.
 func TestEventsOfARoomThatArrives(t *testing.T) {
 	p := newPair(t)
-	room, _, finish := p.arrive()
+	room, _, finish := p.arrive(nil)
 	first, second := p.peer.send(room, "first"), p.peer.send(room, "second")
 	if got := p.deliver(first); got[first.ID] != "" || len(got) != 1 {
 		t.Errorf("got %q", got)
@@ -76,10 +81,53 @@ func TestEventsOfARoomThatArrives(t *testing.T) {
 	p.eventually("nothing waits", func() bool { stored, counted := p.waiting(); return stored+counted == 0 })
 }
 
+// What was sent before we came into a room and comes after is history and no fork: in a
+// resolution with the state of then, who came since would be held to the join rules of
+// today.
+func TestEventsOfBeforeARoomArrived(t *testing.T) {
+	p := newPair(t)
+	var old []*matrix.Event
+	room, _, finish := p.arrive(func(room matrix.RoomID) {
+		old = append(old, p.peer.send(room, "one"), p.peer.send(room, "two"))
+		p.peer.must(p.peer.rooms.Join(p.Context(), state.Join{Room: room, User: "@carol:peer.test"}))
+	})
+	finish()
+	closed := p.peer.set(room, "m.room.join_rules", "", `{"join_rule":"invite"}`)
+	p.deliver(closed)
+	for _, ev := range old {
+		if got := p.deliver(ev); got[ev.ID] != "" {
+			t.Errorf("got %q", got)
+		}
+	}
+	p.eventually("they are there", func() bool { return p.here.find(old[0].ID) != nil && p.here.find(old[1].ID) != nil })
+	later := p.peer.send(room, "later")
+	p.deliver(later)
+	p.eventually("the next is there", func() bool { return p.here.shown(later.ID) })
+	for _, ev := range old {
+		if stored := p.here.find(ev.ID); p.here.shown(ev.ID) || stored.SoftFailed || stored.Rejected || stored.Outlier {
+			t.Errorf("%s is no history: %+v", ev.ID, stored)
+		}
+	}
+	p.here.must(p.here.store.View(func(tx *store.Tx) error {
+		ev, err := state.Current(tx, room, "m.room.member", "@carol:peer.test")
+		if ev == nil {
+			t.Error("who came since is out")
+		}
+		num, head, err := state.Head(tx, room)
+		if err != nil {
+			return err
+		}
+		if id, err := tx.EventID(num, head.Extremities[0]); len(head.Extremities) != 1 || id != later.ID || err != nil {
+			t.Errorf("%d extremities, %s, %v", len(head.Extremities), id, err)
+		}
+		return err
+	}))
+}
+
 // What came for a room that could not be joined after all is given up.
 func TestEventsOfARoomThatNeverArrives(t *testing.T) {
 	p := newPair(t)
-	room, _, _ := p.arrive()
+	room, _, _ := p.arrive(nil)
 	p.deliver(p.peer.send(room, "lost"))
 	if stored, _ := p.waiting(); stored != 1 {
 		t.Errorf("%d events wait", stored)

@@ -313,10 +313,31 @@ func (p *pair) source(*matrix.Version, ...matrix.ServerName) state.Source {
 			}
 			return nil
 		},
-		StateIDs: func(context.Context, matrix.RoomID, matrix.EventID, func(matrix.EventID) error) error {
-			return p.ask("state")
+		StateIDs: func(_ context.Context, _ matrix.RoomID, before matrix.EventID, take func(matrix.EventID) error) error {
+			if err := p.ask("state"); err != nil || have(before) == nil {
+				return err
+			}
+			return p.peer.stateBefore(before, take)
 		},
 	}
+}
+
+// stateBefore hands over the IDs of the state before an event.
+func (h *house) stateBefore(id matrix.EventID, take func(matrix.EventID) error) error {
+	return h.store.View(func(tx *store.Tx) error {
+		room, num, _ := tx.EventByID(id)
+		ev, err := tx.Event(room, num)
+		if err != nil {
+			return err
+		}
+		return tx.WalkState(room, ev.Before, store.StateAll, func(_ store.Slot, num store.EventNum) (bool, error) {
+			id, err := tx.EventID(room, num)
+			if err == nil {
+				err = take(id)
+			}
+			return true, err
+		})
+	})
 }
 
 // transact sends a transaction as the peer does, and returns the status and the text
