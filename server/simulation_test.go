@@ -433,27 +433,39 @@ func (w *world) comeBack() {
 	}
 }
 
-// unheard returns the users of a server who are in a room by what it has, and not by
-// what most others have, and one of those.
+// unheard returns the users of a server who are in a room by what it has, and whom most
+// others do not have there, or whose server has none of theirs; and one of those others.
 func unheard(s *home, views map[*home]map[string]any) (users []*inhabitant, by *home) {
 	for _, u := range s.users {
 		if _, in := views[s][u.id]; !in {
 			continue
 		}
-		gone := 0
+		apart := 0
 		for other, members := range views {
-			if _, in := members[u.id]; !in {
-				gone++
-				if by == nil || other.name() < by.name() {
-					by = other
-				}
+			if _, in := members[u.id]; in && (other == s || has(views[s], other, members)) {
+				continue
+			}
+			apart++
+			if by == nil || other.name() < by.name() {
+				by = other
 			}
 		}
-		if 2*gone > len(views)-1 {
+		if 2*apart > len(views)-1 {
 			users = append(users, u)
 		}
 	}
 	return users, by
+}
+
+// has says whether a view of a room has a user of a server who is there by its own.
+func has(view map[string]any, s *home, own map[string]any) bool {
+	for _, u := range s.users {
+		_, there := own[u.id]
+		if _, seen := view[u.id]; there && seen {
+			return true
+		}
+	}
+	return false
 }
 
 // reenter has users leave a room and join it by way of a server.
