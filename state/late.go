@@ -1,8 +1,6 @@
 package state
 
-import (
-	"hearth/store"
-)
+import "hearth/store"
 
 // Events of before we came into a room may come after we did: who took us for a member
 // earlier, as a join that failed on its way back left it, has kept them for us. Most of
@@ -23,6 +21,21 @@ func (a *acceptance) isLate(tx *store.Tx) (bool, error) {
 		return false, err
 	}
 	return a.ev.Depth < join.Depth, nil
+}
+
+// currentForLate returns the state that a late event is held to beside the one before it:
+// who sent it may be gone since, but not banned, as the event may have been made after
+// that. Likewise [Rooms.Recall].
+func (a *acceptance) currentForLate(before store.SnapshotID) (held store.SnapshotID, err error) {
+	held = before
+	err = a.view(func(tx *store.Tx) error {
+		banned, err := bannedNow(tx, a.ev.Room, a.ev.Sender)
+		if banned {
+			held = a.head.Current
+		}
+		return err
+	})
+	return held, err
 }
 
 // takeLate stores an accepted event as history before that join.

@@ -89,23 +89,28 @@ func TestEventsOfBeforeARoomArrived(t *testing.T) {
 	var old []*matrix.Event
 	room, _, finish := p.arrive(func(room matrix.RoomID) {
 		old = append(old, p.peer.send(room, "one"), p.peer.send(room, "two"))
+		p.peer.must(p.peer.rooms.Join(p.Context(), state.Join{Room: room, User: "@mallory:peer.test"}))
+		of := p.peer.build(matrix.Draft{Room: room, Sender: "@mallory:peer.test", Type: "m.room.message", Content: jsontext.Value(`{"body":"three"}`)})
+		_, err := p.peer.rooms.Accept(p.Context(), of)
+		p.peer.must(err)
+		old = append(old, of)
 		p.peer.must(p.peer.rooms.Join(p.Context(), state.Join{Room: room, User: "@carol:peer.test"}))
 	})
 	finish()
 	closed := p.peer.set(room, "m.room.join_rules", "", `{"join_rule":"invite"}`)
-	p.deliver(closed)
+	p.deliver(closed, p.peer.set(room, "m.room.member", "@mallory:peer.test", `{"membership":"ban"}`))
 	for _, ev := range old {
 		if got := p.deliver(ev); got[ev.ID] != "" {
 			t.Errorf("got %q", got)
 		}
 	}
-	p.eventually("they are there", func() bool { return p.here.find(old[0].ID) != nil && p.here.find(old[1].ID) != nil })
+	p.eventually("they are there", func() bool { return p.here.find(old[0].ID) != nil && p.here.find(old[2].ID) != nil })
 	later := p.peer.send(room, "later")
 	p.deliver(later)
 	p.eventually("the next is there", func() bool { return p.here.shown(later.ID) })
-	for _, ev := range old {
-		if stored := p.here.find(ev.ID); p.here.shown(ev.ID) || stored.SoftFailed || stored.Rejected || stored.Outlier {
-			t.Errorf("%s is no history: %+v", ev.ID, stored)
+	for i, ev := range old { // the last is of who is banned by now
+		if stored := p.here.find(ev.ID); p.here.shown(ev.ID) || stored.SoftFailed != (i == 2) || stored.Rejected || stored.Outlier {
+			t.Errorf("%s is no history: %+v", ev.Content, stored)
 		}
 	}
 	p.here.must(p.here.store.View(func(tx *store.Tx) error {
