@@ -180,35 +180,70 @@ func (j *Joiner) work(ctx context.Context) {
 // Spec: CS Joining rooms; SS Joining Rooms; SS Restricted rooms.
 func (j *Joiner) Join(ctx context.Context, join state.Join, servers []matrix.ServerName) error {
 	for {
-		here, err := j.resident(join.Room)
+		is, err := j.residence(join.Room)
 		if err != nil {
 			return err
 		}
-		if here {
+		if is == residenceLost && len(j.candidates(servers)) > 0 {
+			// Others may have gone on, whom we took for gone.
+			done, err := j.joinOutside(ctx, join, servers)
+			if !done && err == nil {
+				continue
+			}
+			if !nobodyThere(err) {
+				return err
+			}
+		}
+		if is != residenceNone {
 			err := j.rooms.Join(ctx, join)
 			if !errors.Is(err, state.ErrUnableToGrantJoin) {
 				return err
 			}
 			return j.joinByAnother(ctx, join, servers)
 		}
-		w, err := j.enter(join, servers)
-		if err != nil {
+		if done, err := j.joinOutside(ctx, join, servers); done || err != nil {
 			return err
-		}
-		select {
-		case <-w.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if w.join.User == join.User {
-			return w.err
 		}
 	}
 }
 
-// resident says whether we know what happens in the room: a local user is in it, or,
-// by all that we know, no other server is.
-func (j *Joiner) resident(room matrix.RoomID) (here bool, err error) {
+// joinOutside joins a user by way of other servers. done is false where a join of another
+// user to the room was waited for, or ctx ended first.
+func (j *Joiner) joinOutside(ctx context.Context, join state.Join, servers []matrix.ServerName) (done bool, err error) {
+	w, err := j.enter(join, servers)
+	if err != nil {
+		return true, err
+	}
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	if w.join.User != join.User {
+		return false, nil
+	}
+	return true, w.err
+}
+
+// nobodyThere says whether a join failed since none of the servers that were asked is in the
+// room, or there at all.
+func nobodyThere(err error) bool {
+	if answer, ok := errors.AsType[*Error](err); ok {
+		return answer.Status == http.StatusNotFound
+	}
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrNoServer)
+}
+
+// residence says whether we know what happens in a room.
+type residence int
+
+const (
+	residenceNone residence = iota // we do not
+	residenceHere                  // a local user is in it
+	residenceLost                  // nobody is, by all that we know
+)
+
+func (j *Joiner) residence(room matrix.RoomID) (is residence, err error) {
 	err = j.store.View(func(tx *store.Tx) error {
 		num, _, err := state.Head(tx, room)
 		if errors.Is(err, state.ErrUnknownRoom) {
@@ -217,20 +252,22 @@ func (j *Joiner) resident(room matrix.RoomID) (here bool, err error) {
 		if err != nil {
 			return err
 		}
-		alone := true
+		is = residenceLost
 		err = tx.RoomServers(num, func(store.ServerNum, uint64) (bool, error) {
-			alone = false
+			is = residenceNone
 			return false, nil
 		})
-		if here = alone; here || err != nil {
+		if err != nil {
 			return err
 		}
 		return tx.LocalMembers(num, func(_ store.UserNum, m matrix.Membership) (bool, error) {
-			here = here || m == matrix.Join
-			return !here, nil
+			if m == matrix.Join {
+				is = residenceHere
+			}
+			return is != residenceHere, nil
 		})
 	})
-	return here, err
+	return is, err
 }
 
 // lastServers returns servers that were in a room when we left it.

@@ -616,6 +616,20 @@ func TestJoinContradictions(t *testing.T) {
 	}
 }
 
+// pdu returns an event.
+func (h *homestead) pdu(id matrix.EventID) (text jsontext.Value) {
+	h.Helper()
+	h.must(h.store.View(func(tx *store.Tx) error {
+		room, num, _ := tx.EventByID(id)
+		ev, err := tx.Event(room, num)
+		if err == nil {
+			text = ev.JSON()
+		}
+		return err
+	}))
+	return text
+}
+
 // event returns a piece of the current state of a room.
 func (h *homestead) event(room matrix.RoomID, typ string) (text jsontext.Value) {
 	h.Helper()
@@ -875,14 +889,7 @@ func TestRejoin(t *testing.T) {
 	w[there].must(j.Join(t.Context(), join, []matrix.ServerName{there}))
 	left, err := w[here].rooms.ChangeMembership(t.Context(), state.MembershipChange{Room: room, Sender: erin, Target: erin, Membership: matrix.Leave})
 	w[here].must(err)
-	w[here].must(w[here].store.View(func(tx *store.Tx) error {
-		num, at, _ := tx.EventByID(left)
-		ev, err := tx.Event(num, at)
-		if err == nil {
-			w[there].take(room, ev.JSON())
-		}
-		return err
-	}))
+	w[there].take(room, w[here].pdu(left))
 	for i := range 10 {
 		user := matrix.UserID(fmt.Sprintf("@m%d:there.test", i))
 		w[there].must(w[there].rooms.Leave(t.Context(), room, user, ""))
@@ -891,6 +898,51 @@ func TestRejoin(t *testing.T) {
 	w[there].must(j.Join(t.Context(), join, nil))
 	sameRoom(t, room, w[here], w[there])
 	nothingLeft(t, w[here], room, true)
+}
+
+// A room that all have left as far as we know is gone on with by way of who is named, and
+// here where that one is not in it, or not there.
+func TestRejoinOfAnEmptyRoom(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		gone bool // the other server has left, too
+		via  []matrix.ServerName
+		here bool // the join is made here
+	}{
+		{"it has gone on there", false, []matrix.ServerName{there}, false},
+		{"it is empty there", true, []matrix.ServerName{there}, true},
+		{"nobody is there", false, []matrix.ServerName{"nowhere.test"}, true},
+		{"nobody is named", false, nil, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
+			room, maker := w[here].create("11", 0), matrix.UserID("@alice:here.test")
+			j, _ := w.joiner(w[there])
+			w[there].must(j.Join(t.Context(), state.Join{Room: room, User: "@m0:there.test"}, []matrix.ServerName{here}))
+			// Here we hear that the other left, and nothing of what came then.
+			leave := func(h *homestead, user matrix.UserID) jsontext.Value {
+				id, err := h.rooms.ChangeMembership(t.Context(), state.MembershipChange{Room: room, Sender: user, Target: user, Membership: matrix.Leave})
+				h.must(err)
+				return h.pdu(id)
+			}
+			w[here].take(room, leave(w[there], "@m0:there.test"))
+			leave(w[here], maker)
+			if tc.gone {
+				w[there].refuse = &Error{Server: there, Status: http.StatusNotFound, Code: "M_NOT_FOUND"}
+			} else {
+				w[there].must(w[there].rooms.Join(t.Context(), state.Join{Room: room, User: "@m0:there.test"}))
+			}
+			back, _ := w.joiner(w[here])
+			w[here].must(back.Join(t.Context(), state.Join{Room: room, User: maker}, tc.via))
+			w[here].must(w[here].store.View(func(tx *store.Tx) error {
+				_, head, err := state.Head(tx, room)
+				if made := head.Entered == 0; made != tc.here {
+					t.Errorf("the join was made here: %v", made)
+				}
+				return err
+			}))
+		})
+	}
 }
 
 // Invites are rejected where they came from; who cannot be reached keeps nobody.

@@ -26,11 +26,11 @@ const (
 //
 // Spec: CS Knocking on rooms; SS Knocking upon a room.
 func (j *Joiner) Knock(ctx context.Context, knock state.Join, servers []matrix.ServerName) error {
-	here, err := j.resident(knock.Room)
+	is, err := j.residence(knock.Room)
 	if err != nil {
 		return err
 	}
-	if here {
+	if is != residenceNone {
 		_, err := j.rooms.ChangeMembership(ctx, state.MembershipChange{
 			Room: knock.Room, Sender: knock.User, Target: knock.User, Membership: matrix.Knock, Reason: knock.Reason,
 		})

@@ -27,8 +27,9 @@ const leaveTimeout = 40 * time.Second
 //
 // Spec: SS Leaving Rooms (Rejecting Invites).
 func (j *Joiner) Leave(ctx context.Context, room matrix.RoomID, user matrix.UserID, reason string) (here bool, err error) {
-	if here, err = j.resident(room); here || err != nil {
-		return here, err
+	is, err := j.residence(room)
+	if is != residenceNone || err != nil {
+		return err == nil, err
 	}
 	var was store.LocalMembership
 	err = j.store.View(func(tx *store.Tx) (err error) {
