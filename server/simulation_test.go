@@ -52,7 +52,11 @@ func simulate(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, f)
 		w.patient = true
 		for n := range 3 + w.rand.IntN(6) {
-			s := newSimulated(t, f, n, time.Duration(w.rand.IntN(120)-60)*time.Second)
+			skew := time.Duration(w.rand.IntN(120)-60) * time.Second
+			if w.rand.IntN(10) == 0 {
+				skew *= 300 // a board without a clock
+			}
+			s := newSimulated(t, f, n, skew)
 			if *simLog {
 				s.log = prefixed{t}
 			}
@@ -101,6 +105,9 @@ type shared struct {
 	version string
 	maker   *inhabitant
 	entered []*inhabitant // who has joined at some time, the maker first
+	// replaced: it was upgraded. Nobody may speak there any more, so that nothing
+	// brings together what has come apart.
+	replaced bool
 }
 
 // A deed is an event that a server has acknowledged.
@@ -215,11 +222,13 @@ func (w *world) act() {
 	in := "/rooms/" + url.PathEscape(string(room.id))
 	why := fmt.Sprintf("deed %d", len(w.sent))
 	switch n := w.rand.IntN(100); {
-	case n < 40:
+	case n < 38:
 		via := url.Values{"via": {w.server(), string(room.maker.home.name()), w.server()}}
 		if w.do(other, room, "join", "POST", "/join/"+url.PathEscape(string(room.id))+"?"+via.Encode(), map[string]any{}) {
 			room.entered = append(room.entered, other)
 		}
+	case n < 40:
+		w.call(u, room, other)
 	case n < 42:
 		w.do(other, room, "knock", "POST", "/knock/"+url.PathEscape(string(room.id))+"?via="+string(room.maker.home.name()), map[string]any{})
 	case n < 62:
@@ -238,13 +247,48 @@ func (w *world) act() {
 		w.do(u, room, "unban", "POST", in+"/unban", map[string]any{"user_id": other.id})
 	case n < 93:
 		w.do(u, room, "leave", "POST", in+"/leave", map[string]any{})
-	case n < 96:
+	case n < 95:
 		w.do(u, room, "join rules", "PUT", in+"/state/m.room.join_rules", map[string]any{
 			"join_rule": pick(w.rand, []string{"public", "invite", "knock", "restricted"}),
 			"allow":     []any{map[string]any{"type": "m.room_membership", "room_id": pick(w.rand, w.rooms).id}},
 		})
+	case n < 96:
+		w.upgrade(u, room)
 	default:
 		w.redact(u, room)
+	}
+}
+
+// call gives a room a name on its maker's server, or one that it has a new meaning, by
+// which another joins.
+func (w *world) call(u *inhabitant, room *shared, other *inhabitant) {
+	alias := "#" + strings.TrimPrefix(strings.SplitN(u.id, ":", 2)[0], "@") + ":" + string(u.home.name())
+	path := url.PathEscape(alias)
+	if u.ask("PUT", "/directory/room/"+path, map[string]any{"room_id": room.id}, nil) == http.StatusConflict {
+		u.ask("DELETE", "/directory/room/"+path, nil, nil)
+		u.ask("PUT", "/directory/room/"+path, map[string]any{"room_id": room.id}, nil)
+	}
+	var joined struct {
+		Room matrix.RoomID `json:"room_id"`
+	}
+	status := other.ask("POST", "/join/"+path, map[string]any{}, &joined)
+	w.tally[fmt.Sprint("join by alias ", status)]++
+	if status == http.StatusOK && joined.Room == room.id {
+		room.entered = append(room.entered, other)
+	}
+}
+
+// upgrade replaces a room.
+func (w *world) upgrade(u *inhabitant, room *shared) {
+	version := pick(w.rand, simVersions)
+	var made struct {
+		Room matrix.RoomID `json:"replacement_room"`
+	}
+	status := u.ask("POST", "/rooms/"+url.PathEscape(string(room.id))+"/upgrade", map[string]any{"new_version": version}, &made)
+	w.tally[fmt.Sprint("upgrade ", status)]++
+	if status == http.StatusOK {
+		room.replaced = true
+		w.rooms = append(w.rooms, &shared{id: made.Room, version: version, maker: u, entered: []*inhabitant{u}})
 	}
 }
 
@@ -484,6 +528,9 @@ func (w *world) reenter(room *shared, users []*inhabitant, by *home) {
 // agrees says what the servers do not agree about, or "".
 func (w *world) agrees() string {
 	for _, room := range w.rooms {
+		if room.replaced {
+			continue
+		}
 		var first *inhabitant
 		var want map[string]matrix.EventID
 		for _, u := range w.users() {
