@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hearth/server/remote"
@@ -108,11 +109,13 @@ func (s *simulated) name() matrix.ServerName {
 func (s *simulated) folder() string { return s.data }
 
 // answer has the server answer a request of the client API, as if it had come by a
-// socket. ok is false where it ended before it did.
+// socket. ok is false where it ended before it did. What the request sets off at this
+// moment is done when it returns.
 func (s *simulated) answer(r *http.Request) (status int, body []byte, ok bool) {
 	if s.server == nil {
 		return 0, nil, false
 	}
+	defer synctest.Wait()
 	ctx, w := s.ctx, httptest.NewRecorder()
 	func() {
 		defer func() {
