@@ -1,6 +1,10 @@
 package state
 
-import "hearth/store"
+import (
+	"slices"
+
+	"hearth/store"
+)
 
 // Events of before we came into a room may come after we did: who took us for a member
 // earlier, as a join that failed on its way back left it, has kept them for us. Most of
@@ -11,9 +15,11 @@ import "hearth/store"
 // with ours brings its say.
 
 // isLate says whether the event is of before the join by which we came into the room, by
-// their depths.
+// their depths. A depth is what its server likes, and those of all that stand on the
+// event go on from it: what stands on an event of since is of since.
 func (a *acceptance) isLate(tx *store.Tx) (bool, error) {
-	if a.head.Entered == 0 || a.ev.Depth >= a.head.Depth {
+	since := func(num store.EventNum) bool { return !num.Aside() && num >= a.head.Entered }
+	if a.head.Entered == 0 || a.ev.Depth >= a.head.Depth || slices.ContainsFunc(a.prev, since) {
 		return false, nil
 	}
 	join, err := a.cache.event(tx, a.num, a.head.Entered)

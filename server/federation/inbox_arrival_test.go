@@ -129,6 +129,24 @@ func TestEventsOfBeforeARoomArrived(t *testing.T) {
 	}))
 }
 
+// Who lies about the depth of an event makes no history of what all others send behind it.
+func TestDepthsThatLieAboutARoomThatArrived(t *testing.T) {
+	p := newPair(t)
+	room, join, finish := p.arrive(nil)
+	finish()
+	placing := matrix.Placing{Prev: []matrix.EventID{join.ID}, Depth: 1}
+	placing.Auth = p.peer.build(matrix.Draft{Room: room, Sender: alice, Type: "m.room.message", Content: jsontext.Value(`{}`)}).AuthEvents
+	lie, err := matrix.Draft{Room: room, Sender: alice, Type: "m.room.message", Content: jsontext.Value(`{"body":"lie"}`)}.Build(join.Version, placing, peer, p.peer.key)
+	p.peer.must(err)
+	_, err = p.peer.rooms.Accept(p.Context(), lie)
+	p.peer.must(err)
+	for _, ev := range []*matrix.Event{lie, p.peer.send(room, "one"), p.peer.set(room, "m.room.topic", "", `{"topic":"two"}`)} {
+		if p.deliver(ev); ev.Depth >= join.Depth || !p.here.shown(ev.ID) {
+			t.Errorf("depth %d of %d: %s is not shown", ev.Depth, join.Depth, ev.Content)
+		}
+	}
+}
+
 // What came for a room that could not be joined after all is given up.
 func TestEventsOfARoomThatNeverArrives(t *testing.T) {
 	p := newPair(t)

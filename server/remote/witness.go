@@ -11,13 +11,14 @@ import (
 	"hearth/store"
 )
 
-// maxWitnessed bounds the keys that one witness is remembered to have told.
+// maxWitnessed bounds the keys that one witness is remembered to have told, or not.
 const maxWitnessed = 4096
 
 // A witness is what servers that are in a room, and give us events of it, say of the
 // keys of those that we cannot ask: they have checked those events with them. Who gives
 // us a room may leave out and put in members as it likes anyway, so that is taken at its
-// word for members' events, and for nothing else.
+// word for members' events, and for nothing else; and never about a server that has told
+// us its keys itself, to which anybody could add one of his own.
 //
 // Spec: SS Querying Keys Through Another Server.
 type witness struct {
@@ -54,25 +55,34 @@ func (w *witness) verify(ctx context.Context, events []*matrix.Event) []error {
 	if len(signers) == 0 {
 		return errs
 	}
-	w.ask(ctx, wants)
-	v := keyCheck{network: w.network, keys: w.told}
+	v := keyCheck{network: w.network, keys: make(map[keyName]store.VerifyKey)}
+	missing, err := v.read(wants)
+	if err != nil {
+		return errs // the check has said what is not there
+	}
+	missing = slices.DeleteFunc(missing, func(k wanted) bool {
+		_, err := w.network.keyAnswer(k.server)
+		return !errors.Is(err, store.ErrNotFound)
+	})
+	w.ask(ctx, missing)
+	for _, k := range missing {
+		if key, told := w.told[keyName{k.server, k.id}]; told {
+			v.keys[keyName{k.server, k.id}] = key
+		}
+	}
 	for i, of := range signers {
 		errs[i] = v.checkAll(events[i], of)
 	}
 	return errs
 }
 
-// ask gathers keys: those on disk, and of the others what the servers say.
+// ask gathers what the servers say of keys, and what others said before.
 func (w *witness) ask(ctx context.Context, wants []wanted) {
-	if len(w.told) > maxWitnessed {
+	if len(w.told)+len(w.asked) > maxWitnessed {
 		clear(w.told)
 		clear(w.asked)
 	}
-	v := keyCheck{network: w.network, keys: w.told}
-	missing, err := v.read(w.lacking(wants))
-	if err != nil {
-		return // the check says what is not there
-	}
+	missing := w.lacking(wants)
 	w.recall(missing)
 	for _, server := range slices.Clone(w.servers) {
 		missing = slices.DeleteFunc(w.lacking(missing), func(k wanted) bool { return w.asked[keyName{k.server, k.id}] })

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -69,6 +70,53 @@ func TestWitness(t *testing.T) {
 			return nil
 		}); err != nil {
 			t.Error(err)
+		}
+		n.stop()
+	})
+}
+
+// Nobody adds a key to those that a server has told itself: not while it is there, and not
+// when it is gone.
+func TestWitnessAgainstTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newInternet(t)
+		key, forger, own := seedKey("ed25519:k", 2), seedKey("ed25519:forged", 3), seedKey("ed25519:w", 4)
+		i.keyServer("1.0.0.1:8448", "1.0.0.1", func() []byte {
+			return keyAnswerOf(t, "1.0.0.1", time.Now().Add(24*time.Hour), nil, key)
+		})
+		i.serve("9.0.0.1:8448", "9.0.0.1", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/_matrix/key/v2/server" {
+				_, _ = w.Write(keyAnswerOf(t, "9.0.0.1", time.Now().Add(time.Hour), nil, own))
+				return
+			}
+			forged := keyAnswerOf(t, "1.0.0.1", time.Now().Add(24*time.Hour), nil, key, forger)
+			_ = json.MarshalWrite(w, map[string]any{"server_keys": []jsontext.Value{forged}})
+		}))
+		n := openNetwork(t, i, t.TempDir(), func(*NetworkConfig) {})
+		member, forged := memberFrom(t, "1.0.0.1", key), memberFrom(t, "1.0.0.1", forger)
+		verify := n.witnessed("9.0.0.1")
+		for range 2 {
+			errs := verify(t.Context(), []*matrix.Event{member, forged})
+			if errs[0] != nil || !errors.Is(errs[1], ErrUnreachable) {
+				t.Errorf("verified: %v", errs)
+			}
+			i.holes["1.0.0.1:8448"] = true
+			time.Sleep(time.Hour)
+		}
+		n.stop()
+	})
+}
+
+// What a witness is remembered to have told, or not, is bounded.
+func TestWitnessForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNetwork(t, newInternet(t), t.TempDir(), func(*NetworkConfig) {})
+		w := witness{network: n.Network, told: make(map[keyName]store.VerifyKey), asked: make(map[keyName]bool)}
+		for k := range 2 * maxWitnessed {
+			w.ask(t.Context(), []wanted{{server: matrix.ServerName(fmt.Sprintf("s%d.test", k)), id: "ed25519:k"}})
+		}
+		if len(w.asked) > maxWitnessed+1 {
+			t.Errorf("%d keys are remembered", len(w.asked))
 		}
 		n.stop()
 	})
