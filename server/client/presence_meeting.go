@@ -12,9 +12,6 @@ import (
 // joins a room has to take it in first, and what it is told before is lost on it.
 const meetingPatience = 2 * time.Second
 
-// meetingLook is how many entries of the stream are looked at in one View.
-const meetingLook = 500
-
 // A meeting is the beginning of what other servers and our users share: a server has
 // come to a room, or one of our users has (server is 0).
 type meeting struct {
@@ -56,20 +53,12 @@ func (s *Server) runMeetings(ctx context.Context) error {
 // where it has come.
 func (s *Server) meet(after store.Position) (upto store.Position, err error) {
 	var list []meeting
-	err = s.store.View(func(tx *store.Tx) error {
-		looked := 0
-		upto = tx.Position()
-		return tx.Changes(after, func(c store.Change) (bool, error) {
-			if looked++; looked > meetingLook {
-				return false, nil
-			}
-			upto = c.Position
-			m, ok, err := meetingOf(tx, c)
-			if ok {
-				list = append(list, m)
-			}
-			return true, err
-		})
+	upto, err = s.store.ReadOn(after, func(tx *store.Tx, c store.Change) error {
+		m, ok, err := meetingOf(tx, c)
+		if ok {
+			list = append(list, m)
+		}
+		return err
 	})
 	for _, m := range list {
 		if err == nil {

@@ -79,7 +79,8 @@ type task struct {
 const (
 	// workers is how many requests to push gateways are under way at a time.
 	workers = 6
-	// lookAtOnce is how many entries of the stream are looked at in one View.
+	// lookAtOnce is how many entries of the stream are looked at for a pusher in one
+	// View.
 	lookAtOnce = 500
 	// saveInterval is how often cursors are stored.
 	saveInterval = 10 * time.Second
@@ -130,44 +131,23 @@ func (g *Gateway) watch(ctx context.Context) error {
 			return true, nil
 		})
 	})
-	for err == nil {
-		if _, err = g.store.Wait(ctx, after); err != nil {
-			break
-		}
-		after, err = g.look(after)
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if err == nil {
+		err = g.store.Follow(ctx, after, g.note, nil)
 	}
 	return fmt.Errorf("watch for notifications: %w", err)
 }
 
-// look wakes the pushers that the next entries of the stream concern, and returns up
-// to where it has come.
-func (g *Gateway) look(after store.Position) (upto store.Position, err error) {
-	err = g.store.View(func(tx *store.Tx) error {
-		looked := 0
-		upto = tx.Position()
-		return tx.Changes(after, func(c store.Change) (bool, error) {
-			if looked++; looked > lookAtOnce {
-				return false, nil
-			}
-			upto = c.Position
-			switch {
-			case c.Event != 0:
-				return true, g.wakeRoom(tx, c.Room)
-			case c.IsReceipt():
-				return true, g.wakeUser(tx, c.User, true)
-			case c.IsMembership():
-				return true, g.wakeUser(tx, c.User, false)
-			}
-			return true, nil
-		})
-	})
-	if err != nil {
-		return after, fmt.Errorf("look for notifications: %w", err)
+// note wakes the pushers that one entry of the stream concerns.
+func (g *Gateway) note(tx *store.Tx, c store.Change) error {
+	switch {
+	case c.Event != 0:
+		return g.wakeRoom(tx, c.Room)
+	case c.IsReceipt():
+		return g.wakeUser(tx, c.User, true)
+	case c.IsMembership():
+		return g.wakeUser(tx, c.User, false)
 	}
-	return upto, nil
+	return nil
 }
 
 // wake makes a pusher look for what it has to send; count says that the number of

@@ -87,8 +87,6 @@ const (
 	// provenShare is the part of the workers that is left to servers that answer:
 	// one in so many.
 	provenShare = 4
-	// lookAtOnce is how many entries of the stream are looked at in one View.
-	lookAtOnce = 500
 )
 
 // NewSender returns a sender over a network, which tells it of servers that speak.
@@ -191,41 +189,12 @@ func (s *Sender) load(server store.ServerNum, b store.Behind) {
 
 // follow follows the stream and notes for each server what is for it.
 func (s *Sender) follow(ctx context.Context) error {
-	after := s.position
-	var err error
-	for err == nil {
-		if _, err = s.store.Wait(ctx, after); err != nil {
-			break
-		}
-		after, err = s.look(after)
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return fmt.Errorf("watch for what other servers shall get: %w", err)
-}
-
-// look notes what the next entries of the stream are for, and returns up to where it
-// has come.
-func (s *Sender) look(after store.Position) (upto store.Position, err error) {
-	err = s.store.View(func(tx *store.Tx) error {
-		looked := 0
-		upto = tx.Position()
-		return tx.Changes(after, func(c store.Change) (bool, error) {
-			if looked++; looked > lookAtOnce {
-				return false, nil
-			}
-			upto = c.Position
-			return true, s.note(tx, c)
-		})
+	err := s.store.Follow(ctx, s.position, s.note, func(upto store.Position) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.position = upto
 	})
-	if err != nil {
-		return after, err
-	}
-	s.mu.Lock()
-	s.position = upto
-	s.mu.Unlock()
-	return upto, nil
+	return fmt.Errorf("watch for what other servers shall get: %w", err)
 }
 
 // note notes one entry of the stream for those whom it is for.
