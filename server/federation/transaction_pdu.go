@@ -157,23 +157,18 @@ func mayReceive(tx *store.Tx, room store.RoomNum, from matrix.ServerName) (v *ma
 	return v, refused, err
 }
 
-// inRoom returns the version of a room that this server is in: a user of it has
-// joined. It is nil where there is no such room.
-func inRoom(tx *store.Tx, room store.RoomNum) (v *matrix.Version, err error) {
+// inRoom returns the version of a room that this server is in. It is nil where there
+// is no such room.
+func inRoom(tx *store.Tx, room store.RoomNum) (*matrix.Version, error) {
+	resident, err := state.Resident(tx, room)
+	if err != nil || !resident {
+		return nil, err
+	}
 	head, err := tx.Head(room)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	err = tx.LocalMembers(room, func(_ store.UserNum, m matrix.Membership) (bool, error) {
-		if m == matrix.Join {
-			v = head.Version
-		}
-		return v == nil, nil
-	})
-	return v, err
+	return head.Version, err
 }
 
 // arriving returns the version of a room that this server is not in, if it is known,
