@@ -169,3 +169,32 @@ func (s *Server) runSweep(ctx context.Context) error {
 	}
 	return nil
 }
+
+// lastWrite is the longest that a write at the end may take.
+const lastWrite = 10 * time.Second
+
+// writes store what is in memory, as often as is worth it.
+type writes struct {
+	deed     string // for the log
+	every    time.Duration
+	patience time.Duration // how long one may wait for company
+	write    func(ctx context.Context, patience time.Duration) error
+}
+
+// runWrites writes now and then, and once more when ctx ends.
+func (s *Server) runWrites(ctx context.Context, w writes) error {
+	tick := time.NewTicker(w.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := w.write(ctx, w.patience); err != nil && ctx.Err() == nil {
+				s.log.Error(w.deed, "err", err)
+			}
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
+			defer cancel()
+			return w.write(last, 0)
+		}
+	}
+}

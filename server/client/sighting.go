@@ -82,31 +82,16 @@ func addressText(ip netip.Addr) string {
 	return ip.String()
 }
 
-// How often sightings are written, and the longest that the write at the end may
-// take.
+// How often sightings are written, and how long a write may wait for company.
 const (
 	sightingInterval = 15 * time.Minute
 	sightingPatience = time.Second
-	lastWrite        = 10 * time.Second
 )
 
 // runSightings writes down now and then, and when ctx ends, when devices were last
 // seen.
 func (s *Server) runSightings(ctx context.Context) error {
-	tick := time.NewTicker(sightingInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			if err := s.writeSightings(ctx, sightingPatience); err != nil && ctx.Err() == nil {
-				s.log.Error("write when devices were seen", "err", err)
-			}
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
-			defer cancel()
-			return s.writeSightings(last, 0)
-		}
-	}
+	return s.runWrites(ctx, writes{"write when devices were seen", sightingInterval, sightingPatience, s.writeSightings})
 }
 
 // writeSightings stores what was noted since the last time.

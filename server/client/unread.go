@@ -331,20 +331,7 @@ func (j *judge) rule(ev *store.StoredEvent) *push.Rule {
 
 // runUnread writes checkpoints now and then, and when ctx ends.
 func (s *Server) runUnread(ctx context.Context) error {
-	tick := time.NewTicker(unreadInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			if err := s.writeUnread(ctx, unreadPatience); err != nil && ctx.Err() == nil {
-				s.log.Error("write what is unread", "err", err)
-			}
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
-			defer cancel()
-			return s.writeUnread(last, 0)
-		}
-	}
+	return s.runWrites(ctx, writes{"write what is unread", unreadInterval, unreadPatience, s.writeUnread})
 }
 
 // writeUnread stores the checkpoints that are out of date.
