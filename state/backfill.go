@@ -95,20 +95,16 @@ func (r *Rooms) Recall(ctx context.Context, before matrix.EventID, ev *matrix.Ev
 
 // banned says whether a user is banned from the room now.
 func (b *backfilling) banned(user matrix.UserID) (banned bool, err error) {
-	err = b.rooms.store.View(func(tx *store.Tx) (err error) {
-		banned, err = bannedNow(tx, b.at.Room, user)
-		return err
+	err = b.rooms.store.View(func(tx *store.Tx) error {
+		ev, err := Current(tx, b.at.Room, "m.room.member", string(user))
+		if ev == nil || err != nil {
+			return err
+		}
+		member, err := ev.Member()
+		banned = err == nil && member.Membership == matrix.Ban
+		return nil
 	})
 	return banned, err
-}
-
-func bannedNow(tx *store.Tx, room matrix.RoomID, user matrix.UserID) (bool, error) {
-	ev, err := Current(tx, room, "m.room.member", string(user))
-	if ev == nil || err != nil {
-		return false, err
-	}
-	member, err := ev.Member()
-	return err == nil && member.Membership == matrix.Ban, nil
 }
 
 // A backfilling is one call of Backfill.

@@ -136,9 +136,7 @@ func (a *acceptance) cited(tx *store.Tx) (c citation, missing []matrix.EventID, 
 // who is no longer in the room: there the one that we have counts.
 func (a *acceptance) current(before store.SnapshotID) (current store.SnapshotID, err error) {
 	switch {
-	case a.late:
-		return a.currentForLate(before)
-	case a.given == nil || a.alone:
+	case a.given == nil || a.alone || a.late:
 		return a.head.Current, nil
 	case len(a.others()) == 0:
 		return before, nil // ours is resolved into it

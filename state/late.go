@@ -16,10 +16,14 @@ import (
 
 // isLate says whether the event is of before the join by which we came into the room, by
 // their depths. A depth is what its server likes, and those of all that stand on the
-// event go on from it: what stands on an event of since is of since.
+// event go on from it: what stands on an event of since is of since. What we vouch for
+// to others, or have made, is to be seen here as there.
 func (a *acceptance) isLate(tx *store.Tx) (bool, error) {
 	since := func(num store.EventNum) bool { return !num.Aside() && num >= a.head.Entered }
-	if a.head.Entered == 0 || a.ev.Depth >= a.head.Depth || slices.ContainsFunc(a.prev, since) {
+	switch {
+	case a.head.Entered == 0, a.ev.Depth >= a.head.Depth, slices.ContainsFunc(a.prev, since):
+		return false, nil
+	case a.how.relay == a.ev.ID, a.rooms.isLocal(a.ev.Sender):
 		return false, nil
 	}
 	join, err := a.cache.event(tx, a.num, a.head.Entered)
@@ -27,21 +31,6 @@ func (a *acceptance) isLate(tx *store.Tx) (bool, error) {
 		return false, err
 	}
 	return a.ev.Depth < join.Depth, nil
-}
-
-// currentForLate returns the state that a late event is held to beside the one before it:
-// who sent it may be gone since, but not banned, as the event may have been made after
-// that. Likewise [Rooms.Recall].
-func (a *acceptance) currentForLate(before store.SnapshotID) (held store.SnapshotID, err error) {
-	held = before
-	err = a.view(func(tx *store.Tx) error {
-		banned, err := bannedNow(tx, a.ev.Room, a.ev.Sender)
-		if banned {
-			held = a.head.Current
-		}
-		return err
-	})
-	return held, err
 }
 
 // takeLate stores an accepted event as history before that join.

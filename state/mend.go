@@ -12,7 +12,8 @@ import (
 // it is signed with could not be had. It is held to what it cites, and kept as an
 // outlier. One that was part of the state gets its place in the current state too, and in
 // those before the events that the next will stand on. Where something has that place,
-// which may have replaced it since or be older, the resolution of both states decides. The error is a [MissingError] where what it cites is not here.
+// which may have replaced it since or be older, the resolution of both states decides.
+// The error is a [MissingError] where what it cites is not here.
 func (r *Rooms) Mend(ctx context.Context, ev *matrix.Event, state bool) error {
 	defer r.locks.own(ev.Room)()
 	err := r.store.Update(ctx, func(tx *store.Tx) error {
@@ -73,6 +74,9 @@ func (a *acceptance) restore() error {
 // the room forks, the current state is made of what is behind them anew.
 func (a *acceptance) restoreBefore(change store.StateChange) error {
 	for _, num := range a.head.Extremities {
+		if num < a.head.Entered {
+			continue // a fork of before we came, where that member may not have been yet
+		}
 		ev, err := a.tx.Event(a.num, num)
 		if err != nil {
 			return err

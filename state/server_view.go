@@ -150,6 +150,9 @@ func (v *ServerViewer) Stood(ev *store.StoredEvent) (bool, error) {
 	if !v.former {
 		return true, nil
 	}
+	if ev.Num.Aside() && ev.Sender.Server() == v.server {
+		return false, nil // the state before it may be what the server gave itself
+	}
 	return v.stood(ev)
 }
 

@@ -70,13 +70,17 @@ func (s *Server) stateBefore(r *http.Request, from matrix.ServerName, id string)
 	}
 	var ev *store.StoredEvent
 	err = s.store.View(func(tx *store.Tx) error {
+		at, num, here := tx.EventByID(matrix.EventID(id))
+		if !here || at != tx.RoomNum(room) {
+			// Who is in the room is told, others learn nothing.
+			if _, err := state.NewServerViewer(tx, room, from); err != nil {
+				return err
+			}
+			return errNoEvent
+		}
 		view, err := state.NewHistoryViewer(tx, room, from)
 		if err != nil {
 			return err
-		}
-		at, num, here := tx.EventByID(matrix.EventID(id))
-		if !here || at != view.Room() {
-			return errNoEvent
 		}
 		if ev, err = tx.Event(at, num); err != nil {
 			return err

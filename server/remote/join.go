@@ -78,6 +78,9 @@ const (
 	joinWeight    = 8 << 20
 	resumeRetries = 5
 	resumePause   = time.Minute
+	// maxLostCandidates is how many servers are asked first for a room that could be gone
+	// on with here: each may take makeTimeout.
+	maxLostCandidates = 2
 )
 
 // ErrTooManyJoins is returned where too many joins wait.
@@ -184,9 +187,9 @@ func (j *Joiner) Join(ctx context.Context, join state.Join, servers []matrix.Ser
 		if err != nil {
 			return err
 		}
-		if is == residenceLost && len(j.candidates(servers)) > 0 {
-			// Others may have gone on, whom we took for gone.
-			done, err := j.joinOutside(ctx, join, servers)
+		if named := j.candidates(servers); is == residenceLost && len(named) > 0 {
+			// They may have gone on, whom we took for gone.
+			done, err := j.joinOutside(ctx, join, named[:min(len(named), maxLostCandidates)])
 			if !done && err == nil {
 				continue
 			}
@@ -226,12 +229,12 @@ func (j *Joiner) joinOutside(ctx context.Context, join state.Join, servers []mat
 }
 
 // nobodyThere says whether a join failed since none of the servers that were asked is in the
-// room, or there at all.
+// room, or there at all, or could be asked.
 func nobodyThere(err error) bool {
 	if answer, ok := errors.AsType[*Error](err); ok {
-		return answer.Status == http.StatusNotFound
+		return answer.Status == http.StatusNotFound || answer.Status >= http.StatusInternalServerError
 	}
-	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrNoServer)
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrNoServer) || errors.Is(err, ErrTooManyJoins)
 }
 
 // residence says whether we know what happens in a room.
