@@ -55,6 +55,7 @@ var checks = []func(*checker) error{
 	checkHeads,
 	checkMemberships,
 	checkRoomServers,
+	checkStays,
 	checkOutbox,
 	checkDestinations,
 	checkInbox,
@@ -152,7 +153,7 @@ var keyKinds = map[bucketName]struct{ kinds, zero string }{
 var firstKinds = map[bucketName]string{
 	bucketRemote: string([]byte{
 		remoteBackoff, remoteHost, remoteVerifyKey, remoteHearsay, remoteInbox, remoteJoin, remoteTxn, remoteOutbox, remoteBehind,
-		remoteRoom, remoteDeviceList, remoteDevice, remoteStaleDevices, remoteMessages,
+		remoteRoom, remoteRoomLeft, remoteDeviceList, remoteDevice, remoteStaleDevices, remoteMessages,
 	}),
 	bucketMedia: string([]byte{
 		mediaRecord, mediaThumbnail, mediaUse, mediaReserved, mediaReservedBy, mediaPreview, mediaPreviewAt,

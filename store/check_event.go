@@ -167,6 +167,13 @@ func (c *checker) checkHead(room RoomNum, h Head) {
 	if depth != h.Depth {
 		c.faultf("room %d: the head's depth is %d, that of its extremities %d", room, h.Depth, depth)
 	}
+	if h.Entered == 0 {
+		return
+	}
+	join, err := c.Event(room, h.Entered)
+	if err != nil || join.Num != h.Entered || join.Type != memberType || join.Sender.Server() != c.store.server {
+		c.faultf("room %d: event %d, by which we came, is no join of ours: %v", room, h.Entered, err)
+	}
 }
 
 // checkLocalMember holds a local user's member event of a current state to the

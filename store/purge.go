@@ -157,6 +157,7 @@ func (tx *Tx) purgeStep(room RoomNum) (removed int, done bool, err error) {
 	for _, remove := range []func() (int, error){
 		func() (int, error) { return tx.purgeAliases(room) },
 		func() (int, error) { return tx.purgeServers(room) },
+		func() (int, error) { return tx.purgeStays(room) },
 		func() (int, error) { return tx.purgeInbox(room) },
 		func() (int, error) { return tx.purgeRecords(room) },
 		func() (int, error) { return tx.deleteAll(bucketState, appendU32(nil, uint32(room)), purgeKeys) },

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"hearth/state/matrix"
@@ -18,26 +19,34 @@ import (
 // join does; a change of state is counted by [Tx.CountRoomServer]. A server that
 // was not in the room is in it from this write on.
 func (tx *Tx) PutRoomServer(room RoomNum, server ServerNum, joined uint64) error {
-	key, mirror := roomServerKey(room, server), serverRoomKey(server, room)
-	if joined == 0 {
-		if err := tx.delete(bucketRoom, key); err != nil {
-			return err
-		}
-		return tx.delete(bucketRemote, mirror)
-	}
 	was, err := tx.roomServer(room, server)
 	if err != nil {
 		return err
+	}
+	if joined == 0 {
+		if was.joined > 0 {
+			err = tx.noteLeft(room, server, was.since)
+		}
+		return errors.Join(err, tx.takeOut(room, server))
 	}
 	since := was.since
 	if was.joined == 0 {
 		since = tx.Position()
 	}
 	v := binary.AppendUvarint(nil, joined)
-	if err := tx.put(bucketRoom, key, binary.AppendUvarint(v, uint64(since))); err != nil || was.joined > 0 {
+	err = tx.put(bucketRoom, roomServerKey(room, server), binary.AppendUvarint(v, uint64(since)))
+	if err != nil || was.joined > 0 {
 		return err
 	}
-	return tx.put(bucketRemote, mirror, nil)
+	return tx.put(bucketRemote, serverRoomKey(server, room), nil)
+}
+
+// takeOut removes that a server is in a room.
+func (tx *Tx) takeOut(room RoomNum, server ServerNum) error {
+	if err := tx.delete(bucketRoom, roomServerKey(room, server)); err != nil {
+		return err
+	}
+	return tx.delete(bucketRemote, serverRoomKey(server, room))
 }
 
 // CountRoomServer adds n, which may be negative, to how many members of a server
@@ -105,11 +114,14 @@ func (tx *Tx) ServerInRoom(room RoomNum, server ServerNum) bool {
 	return tx.get(bucketRoom, roomServerKey(room, server)) != nil
 }
 
-// ServerInRoomAt is ServerInRoom for who has been there without a break since a
-// position.
+// ServerInRoomAt says whether another server was in a room at a position: it is and has
+// been without a break since, or its last stay there was then.
 func (tx *Tx) ServerInRoomAt(room RoomNum, server ServerNum, pos Position) (bool, error) {
 	is, err := tx.roomServer(room, server)
-	return is.joined > 0 && is.since <= pos, err
+	if err != nil || is.joined > 0 && is.since <= pos {
+		return err == nil, err
+	}
+	return tx.stayedAt(room, server, pos)
 }
 
 // inRoom is what is noted of a server in a room.
@@ -148,7 +160,7 @@ func (tx *Tx) purgeServers(room RoomNum) (removed int, err error) {
 	})
 	for _, server := range servers {
 		if err == nil {
-			err = tx.PutRoomServer(room, server, 0)
+			err = tx.takeOut(room, server)
 		}
 	}
 	return len(servers), err

@@ -100,6 +100,72 @@ func TestServerCounts(t *testing.T) {
 	checkStore(t, s)
 }
 
+// What was sent while a server was in a room is for it, also when it has left, and no
+// more when it has come back later.
+func TestStays(t *testing.T) {
+	s := openTest(t)
+	r := putTestRoom(t, s, "12", alice)
+	var at []Position
+	step := func(n int64) {
+		t.Helper()
+		update(t, s, func(tx *Tx) error {
+			if _, err := r.putState(tx, r.creator, "m.room.topic", "", fmt.Sprintf(`{"topic":"%d"}`, len(at))); err != nil {
+				return err
+			}
+			at = append(at, tx.Position())
+			return tx.CountRoomServer(r.num, "far.test", n)
+		})
+	}
+	expect := func(want string, left bool) {
+		t.Helper()
+		view(t, s, func(tx *Tx) error {
+			far, got := tx.ServerNum("far.test"), ""
+			for _, pos := range at {
+				if in, err := tx.ServerInRoomAt(r.num, far, pos); err != nil {
+					return err
+				} else if in {
+					got += "+"
+				} else {
+					got += "-"
+				}
+			}
+			found := false
+			err := tx.RoomsLeft(far, at[1], func(room RoomNum) (bool, error) {
+				found = found || room == r.num
+				return true, nil
+			})
+			if got != want || found != left {
+				t.Errorf("in the room at %s, left %v", got, found)
+			}
+			return err
+		})
+	}
+	step(0)
+	step(1)
+	step(0)
+	expect("-++", false)
+	step(-1)
+	step(0)
+	expect("-+++-", true)
+	step(1)
+	step(0)
+	expect("-+++-++", true)
+	step(-1)
+	expect("-----+++", true)
+	checkStore(t, s)
+	beginPurge(t, s, r.num)
+	if err := s.PurgeRoom(t.Context(), r.num, nil); err != nil {
+		t.Fatal(err)
+	}
+	checkStore(t, s)
+	view(t, s, func(tx *Tx) error {
+		return tx.RoomsLeft(tx.ServerNum("far.test"), 0, func(room RoomNum) (bool, error) {
+			t.Errorf("the purge left room %d", room)
+			return true, nil
+		})
+	})
+}
+
 // A room's bytes are those of its keys and values, and none of another room's.
 func TestRoomBytes(t *testing.T) {
 	s := openTest(t)

@@ -196,6 +196,7 @@ const (
 	remoteOutbox    = 'q' // server(4) position(8) -> JSON of an EDU that must arrive there (outbox.go)
 	remoteBehind    = 'c' // server(4) -> how far a server that has not got everything yet has come; server 0: who is not among these has got all up to there (destination.go)
 	remoteRoom      = 'r' // server(4) room(4) -> nothing: the rooms that a server is in, the mirror of roomServer
+	remoteRoomLeft  = 'R' // server(4) room(4) -> since and until which position the server was in the room the last time, where it has left (room_left.go)
 
 	remoteDeviceList   = 'd' // user(4) -> flags, stream ID, when it was fetched: the device list of another server's user (remote_device.go)
 	remoteDevice       = 'e' // user(4) device ID -> name, JSON of its keys

@@ -60,20 +60,22 @@ func (s *Sender) findChange(tx *store.Tx, p *plan, c store.Change) error {
 	return err
 }
 
-// catchUp makes what a destination has to get the newest event of each room, the
-// departures of its users, and the newest receipts and device lists of ours.
+// catchUp makes what a destination has to get the newest event of each room, also of those
+// that it was in meanwhile and has left, the departures of its users, and the newest receipts and device lists of ours.
 //
 // Spec: SS Transactions: a server that was away is sent what lets it find the rest.
 func (s *Sender) catchUp(tx *store.Tx, p *plan) error {
 	p.pending, p.known = nil, p.upto
 	var rooms []store.RoomNum
-	err := tx.ServerRooms(p.server, func(room store.RoomNum) (bool, error) {
+	add := func(room store.RoomNum) (bool, error) {
 		rooms = append(rooms, room)
 		return true, nil
-	})
-	if err != nil {
+	}
+	if err := errors.Join(tx.ServerRooms(p.server, add), tx.RoomsLeft(p.server, p.cursor, add)); err != nil {
 		return err
 	}
+	slices.Sort(rooms)
+	rooms = slices.Compact(rooms)
 	events, notes := maxCatchUp, maxLateNotes
 	for _, room := range rooms {
 		if err := s.newestEvent(tx, p, room, &events); err != nil {
@@ -83,7 +85,7 @@ func (s *Sender) catchUp(tx *store.Tx, p *plan) error {
 			return err
 		}
 	}
-	err = tx.DeviceListChanges(p.cursor, func(user store.UserNum) (bool, error) {
+	err := tx.DeviceListChanges(p.cursor, func(user store.UserNum) (bool, error) {
 		list, err := tx.DeviceList(user)
 		if err != nil {
 			return false, err
