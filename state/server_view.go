@@ -23,7 +23,8 @@ type ServerViewer struct {
 	room   store.RoomNum
 	head   store.Head
 	server matrix.ServerName
-	former bool // it is in the room no more: see NewHistoryViewer
+	former bool           // it is in the room no more: see NewHistoryViewer
+	until  store.Position // what came here until then, did while it was there
 
 	visibilitySlot *viewerSlot // nil: not looked up yet
 	visibility     map[store.EventNum]string
@@ -80,7 +81,7 @@ func newServerViewer(tx *store.Tx, num store.RoomNum, head store.Head, server ma
 
 // NewHistoryViewer is NewServerViewer also for a server that was in the room and is no
 // more. That one sees what happened while a user of it was there, and what became of
-// its users, and nothing else. A server that was away when its users
+// its users; what came here before it was gone it sees as it did then, and nothing else. A server that was away when its users
 // were banned learns so what the ban stands on: else it would believe itself in the
 // room for ever.
 //
@@ -103,6 +104,9 @@ func NewHistoryViewer(tx *store.Tx, id matrix.RoomID, server matrix.ServerName) 
 	}
 	v = newServerViewer(tx, num, head, server)
 	v.former = true
+	if v.until, err = tx.LeftAt(num, tx.ServerNum(server)); err != nil {
+		return nil, err
+	}
 	if err := v.listMembers(); err != nil || len(v.members) == 0 {
 		return nil, errors.Join(err, refusal)
 	}
@@ -153,6 +157,9 @@ func (v *ServerViewer) Stood(ev *store.StoredEvent) (bool, error) {
 	if ev.Num.Aside() && ev.Sender.Server() == v.server {
 		return false, nil // the state before it may be what the server gave itself
 	}
+	if !ev.Outlier && ev.Num.Position() <= v.until {
+		return true, nil
+	}
 	return v.stood(ev)
 }
 
@@ -201,6 +208,12 @@ func (v *ServerViewer) sees(ev *store.StoredEvent) (bool, error) {
 func (v *ServerViewer) saw(ev *store.StoredEvent) (bool, error) {
 	if v.membershipBy(ev) != "" {
 		return true, nil
+	}
+	if !ev.Outlier && ev.Num.Position() <= v.until {
+		s, err := v.at(ev.Before)
+		if err != nil || s.visibility == "shared" || s.visibility == "world_readable" {
+			return err == nil, err
+		}
 	}
 	return v.stood(ev)
 }

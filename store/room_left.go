@@ -28,6 +28,19 @@ func (tx *Tx) stayedAt(room RoomNum, server ServerNum, pos Position) (bool, erro
 	return since <= pos && pos <= until, nil
 }
 
+// LeftAt returns the position up to which a server was in a room that it has left, 0
+// where it was never there.
+func (tx *Tx) LeftAt(room RoomNum, server ServerNum) (until Position, err error) {
+	v := tx.get(bucketRemote, roomLeftKey(server, room))
+	if v == nil {
+		return 0, nil
+	}
+	if _, until, err = readStay(v); err != nil {
+		err = fmt.Errorf("server %d, which was in room %d: %w", server, room, err)
+	}
+	return until, err
+}
+
 // RoomsLeft calls fn for each room that another server was in behind a position and has
 // left since, also where it has come back, until fn returns false or an error. fn must
 // not change them.
