@@ -44,7 +44,7 @@ func (a *acceptance) restore() error {
 	}
 	a.rooms.litter.add(a.num, a.rooms.now())
 	change := store.StateChange{Slot: place.Slot, Event: place.StateNum}
-	if err := a.restoreBefore(change); err != nil {
+	if err := a.correctBefore(0, change); err != nil {
 		return err
 	}
 	whole, err := a.tx.Derive(a.num, a.head.Current, change)
@@ -62,17 +62,13 @@ func (a *acceptance) restore() error {
 			return err
 		}
 	}
-	rm := &room{rooms: a.rooms, tx: a.tx, num: a.num, id: a.ev.Room, head: a.head, changed: true}
-	rm.head.Current = whole
-	if err := rm.settle(a.head.Current, rm.head.Current); err != nil {
-		return err
-	}
-	return rm.close()
+	return a.become(a.ev.Room, whole)
 }
 
-// restoreBefore fills an empty place in the states before the room's extremities: where
-// the room forks, the current state is made of what is behind them anew.
-func (a *acceptance) restoreBefore(change store.StateChange) error {
+// correctBefore changes a place in the states before the room's extremities where it
+// holds what it should not, 0 for nothing: where the room forks, the current state is
+// made of what is behind them anew.
+func (a *acceptance) correctBefore(wrong store.EventNum, change store.StateChange) error {
 	for _, num := range a.head.Extremities {
 		if num < a.head.Entered {
 			continue // a fork of before we came, where that member may not have been yet
@@ -85,7 +81,7 @@ func (a *acceptance) restoreBefore(change store.StateChange) error {
 		if err != nil {
 			return err
 		}
-		if standing != 0 {
+		if standing != wrong {
 			continue
 		}
 		before, err := a.tx.Derive(a.num, ev.Before, change)
@@ -97,4 +93,49 @@ func (a *acceptance) restoreBefore(change store.StateChange) error {
 		}
 	}
 	return nil
+}
+
+// Disown takes an event out of the current state of a room, and out of the states before
+// the events that the next will stand on: it came with a join, could not be checked then,
+// and is not signed by whom it says. An event that has no place there is no error.
+func (r *Rooms) Disown(ctx context.Context, in matrix.RoomID, id matrix.EventID) error {
+	defer r.locks.own(in)()
+	err := r.store.Update(ctx, func(tx *store.Tx) error {
+		place, _, err := tx.EventPlace(id)
+		if err != nil {
+			return err
+		}
+		a := acceptance{rooms: r, ctx: ctx, tx: tx}
+		if a.num, a.head, err = Head(tx, in); err != nil || place.Room != a.num || !place.HasSlot {
+			return err
+		}
+		r.litter.add(a.num, r.now())
+		change := store.StateChange{Slot: place.Slot}
+		if err := a.correctBefore(place.StateNum, change); err != nil {
+			return err
+		}
+		standing, err := tx.StateAt(a.num, a.head.Current, place.Slot)
+		if standing != place.StateNum || err != nil {
+			return err
+		}
+		without, err := tx.Derive(a.num, a.head.Current, change)
+		if err != nil {
+			return err
+		}
+		return a.become(in, without)
+	})
+	if err != nil {
+		return fmt.Errorf("disown %s: %w", id, err)
+	}
+	return nil
+}
+
+// become gives the room another current state.
+func (a *acceptance) become(id matrix.RoomID, current store.SnapshotID) error {
+	rm := &room{rooms: a.rooms, tx: a.tx, num: a.num, id: id, head: a.head, changed: true}
+	rm.head.Current = current
+	if err := rm.settle(a.head.Current, current); err != nil {
+		return err
+	}
+	return rm.close()
 }

@@ -70,7 +70,6 @@ var checks = []func(*checker) error{
 	checkSnapshots,
 	checkSigningKeys,
 	checkServerKeys,
-	checkHearsay,
 	checkHosts,
 	checkBackoffs,
 	checkAccounts,
@@ -152,8 +151,8 @@ var keyKinds = map[bucketName]struct{ kinds, zero string }{
 // firstKinds are the kinds of keys of the buckets whose keys begin with one.
 var firstKinds = map[bucketName]string{
 	bucketRemote: string([]byte{
-		remoteBackoff, remoteHost, remoteVerifyKey, remoteHearsay, remoteInbox, remoteJoin, remoteTxn, remoteOutbox, remoteBehind,
-		remoteRoom, remoteRoomLeft, remoteDeviceList, remoteDevice, remoteStaleDevices, remoteMessages,
+		remoteBackoff, remoteHost, remoteVerifyKey, remoteInbox, remoteJoin, remoteTxn, remoteOutbox, remoteBehind, remoteRoom,
+		remoteRoomLeft, remoteDeviceList, remoteDevice, remoteStaleDevices, remoteMessages,
 	}),
 	bucketMedia: string([]byte{
 		mediaRecord, mediaThumbnail, mediaUse, mediaReserved, mediaReservedBy, mediaPreview, mediaPreviewAt,

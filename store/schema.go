@@ -189,7 +189,6 @@ const (
 	remoteBackoff   = 'b' // server name -> how long it has not answered, when it is tried again (backoff.go)
 	remoteHost      = 'h' // server name -> where it is (host.go)
 	remoteVerifyKey = 'k' // server name NUL key ID -> key, until when it counts; with an empty ID -> the server's newest answer (server_key.go)
-	remoteHearsay   = 'K' // server name -> when it came, an answer about the keys of a server that is not known to be its own (server_key.go)
 	remoteInbox     = 'i' // room(4) order(8) -> origin, when it came, what it is to the room, PDU: events that wait for what they lack (inbox.go)
 	remoteJoin      = 'j' // room(4) -> a join at another server that is under way (join.go)
 	remoteTxn       = 't' // server name -> the last transactions of that server with their answers (server_txn.go)

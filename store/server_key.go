@@ -30,14 +30,8 @@ type KeyAnswer struct {
 	ValidUntil time.Time
 }
 
-const (
-	// maxVerifyKeys bounds the keys of one server.
-	maxVerifyKeys = 256
-	// maxHearsay bounds the servers of which there is hearsay, and maxHearsayBytes one
-	// such answer.
-	maxHearsay      = 4096
-	maxHearsayBytes = 4 << 10
-)
+// maxVerifyKeys bounds the keys of one server.
+const maxVerifyKeys = 256
 
 // VerifyKey returns a key of a server, ErrNotFound where it is not known.
 func (tx *Tx) VerifyKey(server matrix.ServerName, id string) (VerifyKey, error) {
@@ -59,7 +53,7 @@ func (tx *Tx) KeyAnswer(server matrix.ServerName) (KeyAnswer, error) {
 
 // PutServerKeys stores an answer of a server about its keys, with the keys that it
 // names. Others that are known stay, as there may be signatures of theirs; the
-// error wraps ErrFull where a server has had too many. Hearsay of it is over.
+// error wraps ErrFull where a server has had too many.
 func (tx *Tx) PutServerKeys(server matrix.ServerName, answer KeyAnswer, keys []VerifyKey) error {
 	known := 0
 	err := tx.scan(bucketRemote, verifyKeyKey(server, ""), nil, func(id, _ []byte) (bool, error) {
@@ -84,46 +78,9 @@ func (tx *Tx) PutServerKeys(server matrix.ServerName, answer KeyAnswer, keys []V
 			return err
 		}
 	}
-	if err := tx.delete(bucketRemote, hearsayKey(server)); err != nil {
-		return err
-	}
 	v := appendTime(appendTime(nil, answer.Fetched), answer.ValidUntil)
 	return tx.put(bucketRemote, verifyKeyKey(server, ""), append(v, answer.JSON...))
 }
-
-// Hearsay returns an answer about a server's keys that others gave, on whose word it
-// does not count for more than they do; ErrNotFound where there is none.
-func (tx *Tx) Hearsay(server matrix.ServerName) (KeyAnswer, error) {
-	v := tx.get(bucketRemote, hearsayKey(server))
-	if v == nil {
-		return KeyAnswer{}, fmt.Errorf("hearsay of the keys of %s: %w", server, ErrNotFound)
-	}
-	return readKeyAnswer(server, v)
-}
-
-// PutHearsay stores an answer about a server's keys that another gave, in place of the
-// last. There is room for so many and for short ones: what is beyond is not kept, nor is
-// hearsay of a server whose own answer is here.
-func (tx *Tx) PutHearsay(server matrix.ServerName, answer KeyAnswer) error {
-	key := hearsayKey(server)
-	if len(answer.JSON) > maxHearsayBytes || tx.get(bucketRemote, verifyKeyKey(server, "")) != nil {
-		return nil
-	}
-	if tx.get(bucketRemote, key) == nil {
-		held := 0
-		err := tx.scan(bucketRemote, []byte{remoteHearsay}, nil, func(_, _ []byte) (bool, error) {
-			held++
-			return held < maxHearsay, nil
-		})
-		if err != nil || held == maxHearsay {
-			return err
-		}
-	}
-	v := appendTime(appendTime(nil, answer.Fetched), answer.ValidUntil)
-	return tx.put(bucketRemote, key, append(v, answer.JSON...))
-}
-
-func hearsayKey(server matrix.ServerName) []byte { return append([]byte{remoteHearsay}, server...) }
 
 // verifyKeyKey is the key of a server's key; with an empty ID, of its answer.
 func verifyKeyKey(server matrix.ServerName, id string) []byte {
@@ -174,31 +131,4 @@ func checkServerKeys(c *checker) error {
 			c.faultf("keys of %s: the answer is no JSON", server)
 		}
 	})
-}
-
-// checkHearsay holds hearsay to its form and bounds, and to servers that have not
-// answered themselves.
-func checkHearsay(c *checker) error {
-	held := 0
-	err := c.each(bucketRemote, []byte{remoteHearsay}, func(key, v []byte) {
-		held++
-		server, err := matrix.ParseServerName(string(key))
-		if err != nil {
-			c.faultf("hearsay of a server %q: %v", key, err)
-			return
-		}
-		answer, err := readKeyAnswer(server, v)
-		switch {
-		case err != nil:
-			c.faultf("hearsay: %v", err)
-		case !answer.JSON.IsValid() || len(answer.JSON) > maxHearsayBytes:
-			c.faultf("hearsay of the keys of %s is no answer", server)
-		case c.get(bucketRemote, verifyKeyKey(server, "")) != nil:
-			c.faultf("hearsay of the keys of %s, which has answered itself", server)
-		}
-	})
-	if held > maxHearsay {
-		c.faultf("hearsay of %d servers", held)
-	}
-	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 	"testing"
 	"time"
 
@@ -112,42 +111,4 @@ func TestOldHosts(t *testing.T) {
 	if left != 30 {
 		t.Errorf("%d hosts are left", left)
 	}
-}
-
-// Hearsay of a server is kept until it has answered itself, and bounded.
-func TestHearsay(t *testing.T) {
-	st := openTest(t)
-	now := time.UnixMilli(1_790_000_000_123)
-	said := KeyAnswer{JSON: jsontext.Value(`{"server_name":"far.example"}`), Fetched: now, ValidUntil: now}
-	long := KeyAnswer{JSON: jsontext.Value(`"` + strings.Repeat("x", maxHearsayBytes) + `"`), Fetched: now, ValidUntil: now}
-	update(t, st, func(tx *Tx) error {
-		for i := range maxHearsay {
-			if err := tx.PutHearsay(matrix.ServerName(fmt.Sprintf("s%d.example", i)), said); err != nil {
-				return err
-			}
-		}
-		return errors.Join(tx.PutHearsay("far.example", said), tx.PutHearsay("s7.example", long))
-	})
-	view(t, st, func(tx *Tx) error {
-		if got, err := tx.Hearsay("s7.example"); err != nil || !reflect.DeepEqual(got, said) {
-			t.Errorf("hearsay %+v, %v", got, err)
-		}
-		if _, err := tx.Hearsay("far.example"); !errors.Is(err, ErrNotFound) {
-			t.Errorf("one too many: %v", err)
-		}
-		return nil
-	})
-	own := KeyAnswer{JSON: jsontext.Value(`{}`), Fetched: now, ValidUntil: now}
-	update(t, st, func(tx *Tx) error {
-		return errors.Join(tx.PutServerKeys("s7.example", own, nil), tx.PutHearsay("s7.example", said), tx.PutHearsay("far.example", said))
-	})
-	view(t, st, func(tx *Tx) error {
-		if _, err := tx.Hearsay("s7.example"); !errors.Is(err, ErrNotFound) {
-			t.Errorf("of a server that has answered: %v", err)
-		}
-		if _, err := tx.Hearsay("far.example"); err != nil {
-			t.Errorf("in the place that is free: %v", err)
-		}
-		return nil
-	})
 }

@@ -41,8 +41,9 @@ func (in *inbox) unkept(room store.RoomNum, events []*matrix.Event) (pdus []json
 }
 
 // LeftOut keeps an event that a server gave in answer to a join, and that could not be
-// checked for now. state says whether it is part of the room's state, or only cited by
-// what is. Where too many events wait, it is lost: the join is worth more.
+// checked for now, be it used or not. state says whether it is part of the room's state,
+// or only cited by what is. Where too many events wait, it is not kept: the join is worth
+// more.
 func (s *Server) LeftOut(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error {
 	part := store.InboxCited
 	if state {
@@ -50,7 +51,7 @@ func (s *Server) LeftOut(ctx context.Context, room store.RoomNum, from matrix.Se
 	}
 	err := s.inbox.keep(ctx, room, from, part, []jsontext.Value{pdu})
 	if errors.Is(err, errBusy) {
-		s.log.Warn("an event of a join is left out, as too many wait", "origin", from)
+		s.log.Warn("an event of a join is not checked, as too many wait", "origin", from)
 		return nil
 	}
 	return err

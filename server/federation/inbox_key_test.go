@@ -72,6 +72,60 @@ func TestLeftOutOfAJoin(t *testing.T) {
 	p.eventually("nothing waits", func() bool { stored, counted := p.waiting(); return stored+counted == 0 })
 }
 
+// What a join used on the word of the server that gave it is checked when its keys can be
+// had: what is signed stays, what is not goes.
+func TestUsedOnTrust(t *testing.T) {
+	p := newPair(t)
+	room, err := p.peer.rooms.Create(p.Context(), state.Creation{Creator: alice, Version: "10", Preset: "public_chat"})
+	p.peer.must(err)
+	var used []*matrix.Event
+	for _, key := range []string{"@carol:third.test", "@forged:third.test"} {
+		ev := p.peer.build(matrix.Draft{Room: room, Sender: matrix.UserID(key), Type: "m.room.member", StateKey: &key, Content: jsontext.Value(`{"membership":"join"}`)})
+		_, err := p.peer.rooms.Accept(p.Context(), ev)
+		p.peer.must(err)
+		used = append(used, ev)
+		p.setKeyless(ev, true)
+	}
+	p.forged = map[matrix.EventID]bool{used[1].ID: true}
+	num, finish := p.arriveWithout(room)
+	for _, ev := range used {
+		p.here.must(p.server.LeftOut(p.Context(), num, peer, ev.JSON(), true))
+	}
+	finish()
+	members := func() (in []string) {
+		p.here.must(p.here.store.View(func(tx *store.Tx) error {
+			for _, ev := range used {
+				now, err := state.Current(tx, room, "m.room.member", *ev.StateKey)
+				if err != nil {
+					return err
+				}
+				if now != nil && now.ID == ev.ID {
+					in = append(in, *ev.StateKey)
+				}
+			}
+			return nil
+		}))
+		return in
+	}
+	if in := members(); len(in) != 2 {
+		t.Errorf("at first %q are members", in)
+	}
+	p.setKeyless(used[0], false)
+	p.setKeyless(used[1], false)
+	p.eventually("nothing waits", func() bool { stored, counted := p.waiting(); return stored+counted == 0 })
+	if in := members(); !slices.Equal(in, []string{"@carol:third.test"}) {
+		t.Errorf("in the end %q are members", in)
+	}
+	_, err = p.peer.rooms.Accept(p.Context(), p.here.timeline(room)[0]) // the join
+	p.peer.must(err)
+	said := p.peer.send(room, "later")
+	p.deliver(said)
+	p.eventually("the next is there", func() bool { return p.here.shown(said.ID) })
+	if in := members(); !slices.Equal(in, []string{"@carol:third.test"}) {
+		t.Errorf("behind the next %q are members", in)
+	}
+}
+
 // arriveWithout puts a room of the peer on its way here, without some of its events.
 func (p *pair) arriveWithout(room matrix.RoomID, left ...*matrix.Event) (num store.RoomNum, finish func()) {
 	p.Helper()

@@ -166,12 +166,26 @@ func (t *inboxTry) verify(entries []store.InboxEvent) (fit []store.InboxEvent, e
 		case errors.Is(errs[i], remote.ErrUnreachable) && t.now().Sub(time.UnixMilli(e.Received)) <= inboxAge:
 			t.unsure[e.Order], t.left = true, true
 		default:
+			if err := t.disown(e, errs[i]); err != nil {
+				return nil, nil, err
+			}
 			if err := t.drop(entries[i:i+1], errs[i]); err != nil {
 				return nil, nil, err
 			}
 		}
 	}
 	return fit, events, nil
+}
+
+// disown takes an event out of the state that came with a join, where the signature that
+// could not be checked then has turned out bad.
+func (t *inboxTry) disown(e store.InboxEvent, why error) error {
+	bad, _ := errors.AsType[*remote.PDUError](why)
+	if e.Part != store.InboxState || bad == nil || !errors.Is(why, matrix.ErrBadSignature) {
+		return nil
+	}
+	t.log.Warn("a server has given a state with an event that is not signed", "room", t.id, "server", e.Origin, "event", bad.Event, "err", why)
+	return t.rooms.Disown(t.ctx, t.id, bad.Event)
 }
 
 // keeping is a source whose events that cannot be checked are kept for later: a state is

@@ -181,25 +181,24 @@ func (s *Server) answerQuery(w http.ResponseWriter, r *http.Request, wanted map[
 	return api.WriteJSON(w, answer)
 }
 
-// vouch returns what a server says about its keys, signed by us as well if we have it
-// from whom we trust.
+// vouch returns what a server says about its keys, signed by us as well.
 func (s *Server) vouch(ctx context.Context, server matrix.ServerName, until time.Time) (jsontext.Value, error) {
 	if server == s.network.Server() {
 		return s.ownKeys()
 	}
-	said, hearsay, err := s.askForOther(ctx, server, until)
-	if err != nil || hearsay {
-		return said, err
+	said, err := s.askForOther(ctx, server, until)
+	if err != nil {
+		return nil, err
 	}
 	return matrix.SignJSON(said, string(s.network.Server()), s.rooms.Key())
 }
 
 // askForOther asks for the keys of a server on behalf of another. Few such requests
-// are under way at a time, whoever makes them: whose turn does not come in time is told
-// what we have.
-func (s *Server) askForOther(ctx context.Context, server matrix.ServerName, until time.Time) (said jsontext.Value, hearsay bool, err error) {
-	if s.vouching.Acquire(ctx, 1) == nil {
-		defer s.vouching.Release(1)
+// are under way at a time, whoever makes them.
+func (s *Server) askForOther(ctx context.Context, server matrix.ServerName, until time.Time) (jsontext.Value, error) {
+	if err := s.vouching.Acquire(ctx, 1); err != nil {
+		return nil, err
 	}
+	defer s.vouching.Release(1)
 	return s.network.ServerKeys(ctx, server, until)
 }

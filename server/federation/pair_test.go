@@ -170,6 +170,7 @@ type pair struct {
 	asked []string   // what was asked for
 
 	keyless map[matrix.EventID]bool // events whose keys cannot be had for now
+	forged  map[matrix.EventID]bool // events that are not signed by whom they say
 }
 
 func newPair(t *testing.T) *pair {
@@ -223,6 +224,8 @@ func (p *pair) check(ctx context.Context, v *matrix.Version, pdus []jsontext.Val
 	for i, ev := range events {
 		if ev != nil && p.keyless[ev.ID] {
 			events[i], errs[i] = nil, &remote.PDUError{Event: ev.ID, Err: remote.ErrKeyLater}
+		} else if ev != nil && p.forged[ev.ID] {
+			events[i], errs[i] = nil, &remote.PDUError{Event: ev.ID, Err: matrix.ErrBadSignature}
 		}
 	}
 	return events, errs

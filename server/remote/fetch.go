@@ -31,9 +31,8 @@ const (
 
 // Source returns how to ask other servers for events of a room of version v. The
 // servers are asked in their order, each for what those before it did not give;
-// that of the events' origin should be the first. What comes was checked as by
-// [Network.Check], with the servers as witnesses of the keys of members' servers that
-// cannot be asked; PDUs that did not pass are left out.
+// that of the events' origin should be the first. What comes was checked by
+// [Network.Check]; PDUs that did not pass are left out.
 //
 // An error is returned where a server could not be asked and no other had what was
 // asked for, or where an event could not be checked since the server of its sender has
@@ -41,7 +40,7 @@ const (
 //
 // Spec: SS Backfilling and retrieving missing events; Retrieving events.
 func (n *Network) Source(v *matrix.Version, servers ...matrix.ServerName) state.Source {
-	f := &fetcher{version: v, servers: servers, stream: n.Stream, verify: n.witnessed(servers...)}
+	f := &fetcher{version: v, servers: servers, stream: n.Stream, verify: n.VerifyEvents}
 	return state.Source{Missing: f.missing, Events: f.events, StateIDs: f.stateIDs}
 }
 

@@ -67,7 +67,7 @@ var hostileRequests = []hostileRequest{
 	{name: "key/v2/server", within: keyTimeout, ask: func(w *hostileWorld, dest matrix.ServerName) asked {
 		return asked{0, w.fetchKeys(w.ctx, dest, true)}
 	}},
-	{name: "key/v2/query", lists: []string{"server_keys"}, within: queryTimeout, ask: func(w *hostileWorld, dest matrix.ServerName) asked {
+	{name: "key/v2/query", lists: []string{"server_keys"}, within: keyTimeout, ask: func(w *hostileWorld, dest matrix.ServerName) asked {
 		err := w.askNotary(w.ctx, dest, keyQuery{map[matrix.ServerName]map[string]keyCriteria{"other.test": {"ed25519:a": {}}}})
 		return asked{0, err}
 	}, empty: true},

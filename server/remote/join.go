@@ -32,7 +32,7 @@ type Joiner struct {
 
 	ask    func(ctx context.Context, dest matrix.ServerName, q Request, answer any) error
 	stream func(ctx context.Context, dest matrix.ServerName, q Request) (*http.Response, error)
-	verify func(by ...matrix.ServerName) verifier // with witnesses
+	verify verifier
 	source func(v *matrix.Version, servers ...matrix.ServerName) state.Source
 	budget func(ctx context.Context, bytes int64) (release func(), err error)
 	joined func(matrix.RoomID)
@@ -60,8 +60,9 @@ type JoinerConfig struct {
 	// block. If nil, nobody is told.
 	Joined func(matrix.RoomID)
 	// LeftOut is told of each event of the answer to a join that cannot be checked for
-	// now, as the key that it is signed with cannot be had, and keeps it for later. state
-	// says whether the room's state has it. If nil, such events are lost.
+	// now, as the key that it is signed with cannot be had, and keeps it for later: it was
+	// left out, or used on the other server's word. state says whether the room's state has
+	// it. If nil, such events are lost, or stay unchecked.
 	LeftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error
 	// Settle waits until a server has got what was sent to it before. It is called with a
 	// server by way of which a room is joined that we were in: it may not have heard that
@@ -94,7 +95,7 @@ var ErrNoServer = errors.New("no server is known that is in the room")
 func NewJoiner(c JoinerConfig) *Joiner {
 	j := newJoiner(c)
 	n := c.Network
-	j.ask, j.stream, j.verify, j.source = n.Do, n.Stream, n.witnessed, n.Source
+	j.ask, j.stream, j.verify, j.source = n.Do, n.Stream, n.VerifyEvents, n.Source
 	return j
 }
 

@@ -26,7 +26,6 @@ const progressEvery = 10 * time.Second
 func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix.RoomID, from *spool, index *joinIndex) error {
 	log := j.log.With("room", room, "server", join.Server)
 	im := j.rooms.Import(join, room)
-	verify := j.verify(join.Server)
 	later := postponed{joiner: j, join: join}
 	order := index.order()
 	began, told, left := time.Now(), time.Now(), index.dropped+index.came-len(order)
@@ -35,7 +34,7 @@ func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix
 			told = time.Now()
 			log.Info("joining a room", "events", done, "of", len(order), "took", time.Since(began).Round(time.Second))
 		}
-		refused, err := j.bringSome(ctx, im, verify, &later, from, index, order[done:min(done+j.step, len(order))])
+		refused, err := j.bringSome(ctx, im, &later, from, index, order[done:min(done+j.step, len(order))])
 		if err != nil {
 			return err
 		}
@@ -53,7 +52,7 @@ func (j *Joiner) bringRoom(ctx context.Context, join store.RoomJoin, room matrix
 }
 
 // bringSome brings some events, and says how many it left out.
-func (j *Joiner) bringSome(ctx context.Context, im *state.Import, verify verifier, later *postponed, from *spool, index *joinIndex, numbers []uint32) (refused int, err error) {
+func (j *Joiner) bringSome(ctx context.Context, im *state.Import, later *postponed, from *spool, index *joinIndex, numbers []uint32) (refused int, err error) {
 	events := make([]state.ImportedEvent, 0, len(numbers))
 	for _, n := range numbers {
 		_, data, err := from.read(index.events[n].place)
@@ -66,7 +65,7 @@ func (j *Joiner) bringSome(ctx context.Context, im *state.Import, verify verifie
 		}
 		events = append(events, state.ImportedEvent{Event: ev, State: index.events[n].state})
 	}
-	sound, err := j.verifySome(ctx, im, verify, later, events)
+	sound, err := j.verifySome(ctx, im, later, events)
 	if err != nil {
 		return 0, err
 	}
@@ -88,8 +87,8 @@ func (j *Joiner) bringSome(ctx context.Context, im *state.Import, verify verifie
 const maxPostponed = 1000
 
 // postponed are the events of a join that cannot be checked for now, and those that
-// cite them. They are kept for later; of more than maxPostponed the rest is left out
-// for good, as it is in the states that other servers give.
+// cite what is left out. They are kept for later; of more than maxPostponed the rest
+// stays as it is.
 type postponed struct {
 	joiner *Joiner
 	join   store.RoomJoin
@@ -106,7 +105,13 @@ func (p *postponed) put(ctx context.Context, ev state.ImportedEvent) error {
 // verifySome returns the events that may be used: those that are here already, and of
 // the others those that are signed as they must be, in their redacted form where the
 // content hash does not fit.
-func (j *Joiner) verifySome(ctx context.Context, im *state.Import, verify verifier, later *postponed, events []state.ImportedEvent) ([]state.ImportedEvent, error) {
+//
+// Members' events are used on the word of the server that gives the state, too, where
+// their own servers are away and have never told us their keys. What we left out would
+// be missing in the states that we give to others, and nothing would put it there. That
+// server may leave out and bring back whom it likes anyway. They are checked when the
+// keys can be had: see [state.Rooms.Disown].
+func (j *Joiner) verifySome(ctx context.Context, im *state.Import, later *postponed, events []state.ImportedEvent) ([]state.ImportedEvent, error) {
 	known, err := im.Known(events)
 	if err != nil {
 		return nil, err
@@ -117,7 +122,7 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, verify verifi
 			unknown = append(unknown, ev.Event)
 		}
 	}
-	errs := checkEvents(ctx, unknown, verify)
+	errs := checkEvents(ctx, unknown, j.verify)
 	if err := ctx.Err(); err != nil {
 		return nil, err // nothing was found out
 	}
@@ -131,13 +136,16 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, verify verifi
 		err := errs[at]
 		at++
 		if err != nil {
-			j.log.Debug("an event of a join is left out", "event", ev.ID, "err", err)
+			trusted := errors.Is(err, ErrKeyUntold) && ev.Type == "m.room.member"
+			j.log.Debug("an event of a join is not checked", "event", ev.ID, "used", trusted, "err", err)
 			if errors.Is(err, ErrUnreachable) {
 				if err := later.put(ctx, ev); err != nil {
 					return nil, err
 				}
 			}
-			continue
+			if !trusted {
+				continue
+			}
 		}
 		sound = append(sound, ev)
 	}
@@ -174,7 +182,7 @@ func (j *Joiner) signedEvent(ctx context.Context, own *matrix.Event, raw []byte)
 	if err != nil || !sameEvent(ev, own) {
 		return nil, errors.Join(fmt.Errorf("the other server returned another event: %w", state.ErrGivenState), err)
 	}
-	if err := j.verify()(ctx, []*matrix.Event{ev})[0]; err != nil {
+	if err := j.verify(ctx, []*matrix.Event{ev})[0]; err != nil {
 		return nil, fmt.Errorf("the event that the other server returned: %w", err)
 	}
 	return ev, nil

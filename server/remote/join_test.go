@@ -368,8 +368,7 @@ func (w world) joiner(h *homestead) (j *Joiner, stop func()) {
 	j = newJoiner(JoinerConfig{
 		Store: h.store, Rooms: h.rooms, Dir: filepath.Join(h.dir, "joins"), Log: slog.New(slog.NewTextHandler(testLog{h.TB}, nil)),
 	})
-	j.ask, j.stream = w.ask, w.stream
-	j.verify = func(...matrix.ServerName) verifier { return verifyAll }
+	j.ask, j.stream, j.verify = w.ask, w.stream, verifyAll
 	j.source = func(v *matrix.Version, servers ...matrix.ServerName) state.Source { return state.Source{} }
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -852,13 +851,11 @@ func TestJoinIsResumed(t *testing.T) {
 // cutVerify stops everything at the nth check of signatures.
 func cutVerify(stop func(), n int) func(*homestead, *Joiner) {
 	return func(_ *homestead, j *Joiner) {
-		j.verify = func(...matrix.ServerName) verifier {
-			return func(ctx context.Context, events []*matrix.Event) []error {
-				if n--; n == 0 {
-					stop()
-				}
-				return verifyAll(ctx, events)
+		j.verify = func(ctx context.Context, events []*matrix.Event) []error {
+			if n--; n == 0 {
+				stop()
 			}
+			return verifyAll(ctx, events)
 		}
 	}
 }
@@ -942,6 +939,46 @@ func TestRejoinOfAnEmptyRoom(t *testing.T) {
 				return err
 			}))
 		})
+	}
+}
+
+// Members of servers that are away and have never told us their keys are taken into the
+// state, and nothing else that cannot be checked. All of it is kept for later.
+func TestJoinOnTrust(t *testing.T) {
+	w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
+	room := w[there].create("11", 0)
+	for _, user := range []matrix.UserID{"@a:untold.test", "@b:away.test"} {
+		w[there].visitors(room, user)
+	}
+	j, _ := w.joiner(w[here])
+	var kept int
+	j.leftOut = func(context.Context, store.RoomNum, matrix.ServerName, jsontext.Value, bool) error {
+		kept++
+		return nil
+	}
+	j.verify = func(_ context.Context, events []*matrix.Event) []error {
+		errs := make([]error, len(events))
+		for i, ev := range events {
+			switch {
+			case ev.Sender.Server() == "untold.test", ev.Type == "m.room.name":
+				errs[i] = fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUntold)
+			case ev.Sender.Server() == "away.test":
+				errs[i] = ErrKeyLater
+			}
+		}
+		return errs
+	}
+	w[here].must(j.Join(t.Context(), state.Join{Room: room, User: erin}, []matrix.ServerName{there}))
+	current := w[here].current(room)
+	for key, want := range map[auth.Key]bool{
+		{Type: "m.room.member", StateKey: "@a:untold.test"}: true, {Type: "m.room.member", StateKey: "@b:away.test"}: false, {Type: "m.room.name"}: false,
+	} {
+		if got := current[key] != ""; got != want {
+			t.Errorf("%v is in the state: %v", key, got)
+		}
+	}
+	if kept != 3 {
+		t.Errorf("%d events are kept for later", kept)
 	}
 }
 

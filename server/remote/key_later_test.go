@@ -10,6 +10,7 @@ import (
 
 	"hearth/state"
 	"hearth/state/matrix"
+	"hearth/store"
 )
 
 // An event that cannot be checked for now, since its server has been away for a
@@ -51,22 +52,32 @@ func TestFetchLater(t *testing.T) {
 
 // For how long the keys of a server that is away are expected to come.
 func TestKeysLater(t *testing.T) {
+	n := openNetwork(t, newInternet(t), t.TempDir(), func(*NetworkConfig) {})
+	defer n.stop()
 	now := time.Unix(1000, 0)
-	n := &Network{silent: make(map[matrix.ServerName]silence), now: func() time.Time { return now }}
-	want := func(what string, later bool) {
+	n.Network.now = func() time.Time { return now }
+	want := func(what string, later, untold bool) {
 		t.Helper()
-		if got := errors.Is(n.keyless("peer.test"), ErrKeyLater); got != later {
-			t.Errorf("%s: %t", what, got)
+		why := n.keyless("peer.test")
+		if got := errors.Is(why, ErrKeyLater); got != later || errors.Is(why, ErrKeyUntold) != untold || !errors.Is(why, ErrUnreachable) {
+			t.Errorf("%s: %v", what, why)
 		}
 	}
-	want("it was not asked", false)
+	want("it was not asked", false, false)
 	n.noteSilence("peer.test", ErrUnreachable)
-	want("it is away", true)
+	want("it is away", true, true)
 	now = now.Add(keyHope / 2)
 	n.noteSilence("peer.test", ErrUnreachable)
 	now = now.Add(keyHope/2 + time.Second)
-	want("it is away for long", false)
+	want("it is away for long", false, true)
 	n.noteSilence("peer.test", nil)
+	want("it is there and has no such key", false, false)
 	n.noteSilence("peer.test", ErrUnreachable)
-	want("it was there and is away", true)
+	want("it was there and is away", true, true)
+	if err := n.store.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.PutServerKeys("peer.test", store.KeyAnswer{JSON: []byte(`{}`), Fetched: now, ValidUntil: now}, nil)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want("it is away and has told its keys", true, false)
 }

@@ -28,6 +28,10 @@ const (
 // silent for long. What it has signed is worth another try.
 var ErrKeyLater = fmt.Errorf("%w for now", ErrUnreachable)
 
+// ErrKeyUntold is wrapped beside ErrUnreachable where a key could not be had since its
+// server cannot be asked, and has never told us its keys.
+var ErrKeyUntold = errors.New("the server has never told its keys")
+
 // keyAlgorithm begins the ID of every key that signs.
 const keyAlgorithm = "ed25519:"
 
@@ -72,8 +76,12 @@ func (n *Network) VerifyEvents(ctx context.Context, events []*matrix.Event) []er
 		if errs[i] == nil && gatherErr != nil {
 			errs[i] = gatherErr
 		}
-		if errs[i] == nil {
-			errs[i] = v.checkAll(ev, wants[i])
+		for _, keys := range wants[i] {
+			if errs[i] == nil {
+				errs[i] = v.check(keys, func(id string, public ed25519.PublicKey) error {
+					return ev.VerifySignature(keys[0].server, id, public)
+				})
+			}
 		}
 		if errs[i] != nil {
 			errs[i] = fmt.Errorf("verify %s: %w", ev.ID, errs[i])
@@ -205,29 +213,26 @@ func (v *keyCheck) check(keys []wanted, good func(string, ed25519.PublicKey) err
 	return failed
 }
 
-// checkAll checks all signatures that an event must have.
-func (v *keyCheck) checkAll(ev *matrix.Event, signers [][]wanted) error {
-	for _, keys := range signers {
-		err := v.check(keys, func(id string, public ed25519.PublicKey) error {
-			return ev.VerifySignature(keys[0].server, id, public)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // keyless says why a key of a server could not be had: it is there but has no such
 // key, or it is not there, and may be again soon.
 func (n *Network) keyless(server matrix.ServerName) error {
 	n.mu.Lock()
-	s := n.silent[server]
+	since, away := n.silent[server].since, n.silent[server].failures > 0
 	n.mu.Unlock()
-	if s.failures == 0 || n.now().Sub(s.since) > keyHope {
+	if b := n.Backoff(server); !away && b.Failures > 0 {
+		since, away = b.Since, true
+	}
+	if !away {
 		return ErrUnreachable
 	}
-	return ErrKeyLater
+	why := ErrUnreachable
+	if n.now().Sub(since) <= keyHope {
+		why = ErrKeyLater
+	}
+	if _, err := n.keyAnswer(server); errors.Is(err, store.ErrNotFound) {
+		why = fmt.Errorf("%w: %w", why, ErrKeyUntold)
+	}
+	return why
 }
 
 // validAt reports whether signatures of a key count that were made at a time.

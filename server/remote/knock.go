@@ -75,7 +75,7 @@ func (j *Joiner) knockAt(ctx context.Context, knock state.Join, server matrix.Se
 	if err := j.ask(ctx, server, q, &answer); err != nil {
 		return err
 	}
-	verify := func(ev *matrix.Event) error { return j.verify()(ctx, []*matrix.Event{ev})[0] }
+	verify := func(ev *matrix.Event) error { return j.verify(ctx, []*matrix.Event{ev})[0] }
 	is := store.LocalMembership{
 		Membership: matrix.Knock, PDU: ev.JSON(), Version: ev.Version.ID, Stripped: state.KnockState(ev, answer.State, verify),
 	}

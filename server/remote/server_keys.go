@@ -75,9 +75,6 @@ func (n *Network) fetchAll(ctx context.Context, missing []wanted, insist bool) {
 //
 // Spec: SS Publishing Keys.
 func (n *Network) fetchKeys(ctx context.Context, server matrix.ServerName, insist bool) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	if err := n.mayFetch(server, insist); err != nil {
 		return err
 	}
