@@ -135,7 +135,7 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 	}
 	if config.Network != nil {
 		s.devices = remote.NewDeviceLists(remote.DeviceListsConfig{Store: st, Ask: config.Network.Do, Log: s.log})
-		config.Network.OnHeard(s.devices.Heard)
+		config.Network.OnHeard(func(server matrix.ServerName, _ bool) { s.devices.Heard(server) })
 	}
 	return s
 }

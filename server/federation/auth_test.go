@@ -45,7 +45,7 @@ func newGate(t *testing.T) *gate {
 		Store: g.store, Key: g.rooms.Key,
 		Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nobody is there") },
 	})
-	network.OnHeard(func(matrix.ServerName) { g.heard++ })
+	network.OnHeard(func(matrix.ServerName, bool) { g.heard++ })
 	g.server = New(Config{Store: g.store, Rooms: g.rooms, Network: network, Version: "9.9"})
 	routes := g.server.Routes()
 	for _, method := range []string{"GET", "PUT"} {

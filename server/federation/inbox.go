@@ -29,6 +29,7 @@ const (
 	inboxBackoff  = time.Second      // after the first try in vain; doubles
 	inboxMaxWait  = time.Hour
 	inboxRest     = 5 * time.Second // no longer than that, where a server speaks to us
+	inboxMaxRest  = time.Minute     // nor than that, where another one does that was away
 	moreServers   = 3               // servers of the room that are asked beside the event's origin
 )
 

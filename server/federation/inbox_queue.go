@@ -202,15 +202,20 @@ func (q *inboxQueue) awake(room store.RoomNum) <-chan struct{} {
 	return done
 }
 
-// heard has the rooms tried again in which events of a server wait, as it speaks.
-func (q *inboxQueue) heard(server matrix.ServerName) {
+// heard has the rooms tried again in which events of a server wait, as it speaks; and all
+// in which some wait, where it is back: they may wait for its keys.
+func (q *inboxQueue) heard(server matrix.ServerName, back bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.origins[server] == nil {
+	if q.origins[server] == nil && !back {
 		return
 	}
 	for _, r := range q.rooms {
-		if again := r.tried.Add(inboxRest); r.of[server].count > 0 && again.Before(r.due) {
+		rest := inboxRest
+		if r.of[server].count == 0 {
+			rest = inboxMaxRest
+		}
+		if again := r.tried.Add(rest); (back || rest == inboxRest) && again.Before(r.due) {
 			r.due = again
 		}
 	}

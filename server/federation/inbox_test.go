@@ -193,7 +193,7 @@ func TestQueueIsFair(t *testing.T) {
 	if room != 0 || wait > inboxBackoff || wait < inboxBackoff/2 {
 		t.Errorf("room %d comes, or one after %v", room, wait)
 	}
-	for range 5 {
+	for range 8 {
 		now = now.Add(wait)
 		if room, _ = q.next(now); room != 100 {
 			t.Errorf("room %d comes after the rest", room)
@@ -201,10 +201,20 @@ func TestQueueIsFair(t *testing.T) {
 		q.rest(100, true, now)
 		_, wait = q.next(now)
 	}
-	if wait <= inboxRest {
+	if wait <= inboxMaxRest {
 		t.Errorf("one comes after %v", wait)
 	}
-	q.heard("one")
+	q.heard("another", false)
+	if _, wait = q.next(now); wait <= inboxMaxRest {
+		t.Errorf("one comes after %v, as another is heard", wait)
+	}
+	waits := q.rooms[100].due
+	q.heard("another", true)
+	if _, wait = q.next(now); wait != inboxMaxRest {
+		t.Errorf("one comes after %v, as another is back", wait)
+	}
+	q.rooms[100].due = waits
+	q.heard("one", false)
 	if _, wait = q.next(now); wait != inboxRest {
 		t.Errorf("one that is heard comes after %v", wait)
 	}

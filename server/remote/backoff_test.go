@@ -76,7 +76,7 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("with news: %v", err)
 		}
 		var heard []matrix.ServerName
-		n.OnHeard(func(s matrix.ServerName) { heard = append(heard, s) })
+		n.OnHeard(func(s matrix.ServerName, _ bool) { heard = append(heard, s) })
 		n.Heard(far)
 		if err := ask(false); err == nil || errors.Is(err, ErrBackingOff) {
 			t.Errorf("after it has spoken: %v", err)

@@ -40,7 +40,7 @@ type Network struct {
 	replies  replies             // of other servers, for a while
 
 	mu             sync.Mutex // guards the fields below
-	heard          []func(matrix.ServerName)
+	heard          []func(server matrix.ServerName, back bool)
 	hosts          map[matrix.ServerName]cachedHost
 	unwrittenHosts map[matrix.ServerName]store.Host
 	backoffs       map[matrix.ServerName]backing
@@ -206,8 +206,9 @@ func (n *Network) write(ctx context.Context, patience time.Duration) error {
 func (n *Network) Server() matrix.ServerName { return n.server }
 
 // OnHeard has fn told of each server that speaks to us, and of each that answers
-// after it did not. fn must not block. Call it before Run.
-func (n *Network) OnHeard(fn func(matrix.ServerName)) {
+// after it did not; back says whether we had thought that it was not there. fn must not
+// block. Call it before Run.
+func (n *Network) OnHeard(fn func(server matrix.ServerName, back bool)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.heard = append(n.heard, fn)
@@ -216,16 +217,15 @@ func (n *Network) OnHeard(fn func(matrix.ServerName)) {
 // Heard notes that a server is there, as it has spoken to us: it is tried again at
 // once, whatever was before.
 func (n *Network) Heard(server matrix.ServerName) {
-	n.recovered(server)
-	n.tell(server)
+	n.tell(server, n.recovered(server))
 }
 
 // tell calls those who want to know which servers are there.
-func (n *Network) tell(server matrix.ServerName) {
+func (n *Network) tell(server matrix.ServerName, back bool) {
 	n.mu.Lock()
 	heard := n.heard
 	n.mu.Unlock()
 	for _, fn := range heard {
-		fn(server)
+		fn(server, back)
 	}
 }

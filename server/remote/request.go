@@ -367,7 +367,7 @@ func (n *Network) judge(ctx context.Context, dest matrix.ServerName, q Request, 
 		n.reached(dest)
 		n.mu.Unlock()
 		if n.recovered(dest) {
-			n.tell(dest)
+			n.tell(dest, true)
 		}
 	case errors.Is(err, errOurs):
 	case ctx.Err() != nil && context.Cause(ctx) != errSlow: // the caller has given up: nothing is known

@@ -97,7 +97,7 @@ func NewSender(network *Network, config SenderConfig) *Sender {
 	}
 	s := newSender(network.store, network.Do, network.RetryAt, config)
 	s.silence = func(server matrix.ServerName) time.Time { return network.Backoff(server).Since }
-	network.OnHeard(s.Wake)
+	network.OnHeard(func(server matrix.ServerName, _ bool) { s.Wake(server) })
 	return s
 }
 
