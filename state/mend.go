@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"hearth/state/matrix"
 	"hearth/store"
@@ -44,9 +45,6 @@ func (a *acceptance) restore() error {
 	}
 	a.rooms.litter.add(a.num, a.rooms.now())
 	change := store.StateChange{Slot: place.Slot, Event: place.StateNum}
-	if err := a.correctBefore(0, change); err != nil {
-		return err
-	}
 	whole, err := a.tx.Derive(a.num, a.head.Current, change)
 	if err != nil {
 		return err
@@ -55,12 +53,15 @@ func (a *acceptance) restore() error {
 		m := a.resolution(a.head.Current, whole)
 		m.tx = a.tx
 		changes, err := m.resolve()
-		if err != nil {
-			return err
+		if err != nil || !slices.Contains(changes, change) {
+			return err // what stands there stays
 		}
 		if whole, err = a.tx.Derive(a.num, a.head.Current, changes...); err != nil {
 			return err
 		}
+	}
+	if err := a.correctBefore(standing, change); err != nil {
+		return err
 	}
 	return a.become(a.ev.Room, whole)
 }
