@@ -447,10 +447,14 @@ func (w *world) home(u *inhabitant) *home {
 
 // heal mends all links, and lets everybody say something where he is until there is
 // nothing left to tell. Before that the servers find each other again: none is left alone
-// for much longer than a quarter of the time for which it has been away.
+// for much longer than a quarter of the time for which it has been away, and what waits
+// for something is tried again once an hour.
 func (w *world) heal() {
 	w.net.settle()
 	time.Sleep(min(time.Since(w.began)/3, 8*time.Hour))
+	if w.patient {
+		time.Sleep(70 * time.Minute)
+	}
 	for round := range 20 {
 		time.Sleep(120 * w.pace)
 		if round > 0 && w.agrees() == "" {

@@ -12,8 +12,8 @@ import (
 // Mend takes in an event that came with a state and was left out of it, as the key that
 // it is signed with could not be had. It is held to what it cites, and kept as an
 // outlier. One that was part of the state gets its place in the current state too, and in
-// those before the events that the next will stand on. Where something has that place,
-// which may have replaced it since or be older, the resolution of both states decides.
+// those before the events that the next will stand on. Where something has that place, it
+// may have replaced it since or be older: see contest.
 // The error is a [MissingError] where what it cites is not here.
 func (r *Rooms) Mend(ctx context.Context, ev *matrix.Event, state bool) error {
 	defer r.locks.own(ev.Room)()
@@ -45,25 +45,43 @@ func (a *acceptance) restore() error {
 	}
 	a.rooms.litter.add(a.num, a.rooms.now())
 	change := store.StateChange{Slot: place.Slot, Event: place.StateNum}
-	whole, err := a.tx.Derive(a.num, a.head.Current, change)
-	if err != nil {
-		return err
-	}
+	changes := []store.StateChange{change}
 	if standing != 0 {
-		m := a.resolution(a.head.Current, whole)
-		m.tx = a.tx
-		changes, err := m.resolve()
-		if err != nil || !slices.Contains(changes, change) {
+		if changes, err = a.contest(standing, change); err != nil || !slices.Contains(changes, change) {
 			return err // what stands there stays
 		}
-		if whole, err = a.tx.Derive(a.num, a.head.Current, changes...); err != nil {
-			return err
-		}
+	}
+	whole, err := a.tx.Derive(a.num, a.head.Current, changes...)
+	if err != nil {
+		return err
 	}
 	if err := a.correctBefore(standing, change); err != nil {
 		return err
 	}
 	return a.become(a.ev.Room, whole)
+}
+
+// contest returns how the current state changes where something stands in the place of
+// the event. If one of the two cites the other, it has replaced that; otherwise the
+// resolution of the states with either decides.
+func (a *acceptance) contest(standing store.EventNum, change store.StateChange) ([]store.StateChange, error) {
+	ev, err := a.tx.Event(a.num, standing)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case slices.Contains(ev.AuthEvents, a.ev.ID):
+		return nil, nil
+	case slices.Contains(a.ev.AuthEvents, ev.ID):
+		return []store.StateChange{change}, nil
+	}
+	whole, err := a.tx.Derive(a.num, a.head.Current, change)
+	if err != nil {
+		return nil, err
+	}
+	m := a.resolution(a.head.Current, whole)
+	m.tx = a.tx
+	return m.resolve()
 }
 
 // correctBefore changes a place in the states before the room's extremities where it

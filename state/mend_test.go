@@ -78,6 +78,42 @@ func (h *house) fork(room matrix.RoomID, sender matrix.UserID) {
 	h.graftOn(&f, events[old:old+1], matrix.Draft{Sender: sender, Type: "m.room.message", Content: []byte(`{"body":"late"}`)})
 }
 
+// Of two events of one member that which cites the other has replaced it, whoever has left
+// or lost power since; an event that is disowned is gone, also where the room forks.
+func TestMendOfWhatWasReplaced(t *testing.T) {
+	h, to := newHouse(t), newHouse(t)
+	room := h.create(Creation{Creator: alice, Preset: PresetPublic, Version: "11"})
+	begin := len(h.all(room))
+	h.must(h.join(room, bob))
+	_, err := h.rooms.ChangeMembership(context.Background(), MembershipChange{Room: room, Sender: alice, Target: bob, Membership: matrix.Ban})
+	h.must(err)
+	h.must(h.rooms.Leave(context.Background(), room, alice, ""))
+	events := h.all(room)
+	join, ban := events[begin], events[begin+1]
+	_, err = to.rooms.AcceptAll(context.Background(), events)
+	to.must(err)
+	key := auth.Key{Type: "m.room.member", StateKey: string(bob)}
+	to.must(to.rooms.Mend(context.Background(), join, true))
+	if got := to.current(room)[key]; got != ban.ID {
+		t.Errorf("what was replaced has come back: %s", got)
+	}
+
+	other := newHouse(t)
+	_, err = other.rooms.AcceptAll(context.Background(), events[:begin+1])
+	other.must(err)
+	other.must(other.rooms.Mend(context.Background(), ban, true))
+	if got := other.current(room)[key]; got != ban.ID {
+		t.Errorf("what replaces has no place: %s", got)
+	}
+	other.must(other.rooms.Disown(context.Background(), room, ban.ID))
+	other.must(other.rooms.Disown(context.Background(), room, "$unknown"))
+	other.fork(room, alice)
+	if got := other.current(room)[key]; got == ban.ID {
+		t.Error("what was disowned is in the state")
+	}
+	other.must(other.store.Check(context.Background(), func(fault string) { t.Error(fault) }))
+}
+
 // What cites what is not here is not taken.
 func TestMendLacking(t *testing.T) {
 	h, to := newHouse(t), newHouse(t)

@@ -45,7 +45,7 @@ type inbox struct {
 	store  *store.Store
 	rooms  *state.Rooms
 	check  func(ctx context.Context, v *matrix.Version, pdus []jsontext.Value) ([]*matrix.Event, []error)
-	source func(v *matrix.Version, servers ...matrix.ServerName) state.Source
+	source func(v *matrix.Version, unchecked func(*matrix.Event), servers ...matrix.ServerName) state.Source
 	take   func(ctx context.Context, bytes int64) (release func(), err error)
 	now    func() time.Time
 	log    *slog.Logger
@@ -54,7 +54,7 @@ type inbox struct {
 
 func newInbox(config Config) *inbox {
 	in := &inbox{
-		store: config.Store, rooms: config.Rooms, check: config.Network.Check, source: config.Network.Source, take: config.Take,
+		store: config.Store, rooms: config.Rooms, check: config.Network.Check, source: config.Network.TrustingSource, take: config.Take,
 		now: config.Now, log: config.Log,
 	}
 	in.queue.init()

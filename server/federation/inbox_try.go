@@ -23,6 +23,7 @@ type inboxTry struct {
 	id      matrix.RoomID
 	version *matrix.Version
 	others  []matrix.ServerName // that are in the room, those with most members first
+	inside  bool                // the server whose events are tried is in the room
 	again   int                 // tries at the same event that brought it nearer
 	silent  map[matrix.ServerName]bool
 	unsure  map[uint64]bool // events, by their orders, whose keys cannot be had for now
@@ -55,9 +56,18 @@ func (t *inboxTry) step() (done bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(t.ctx, inboxPatience)
 	defer cancel()
-	verdicts, err := t.rooms.AcceptFrom(ctx, events, t.keeping(ctx, origin, t.source(t.version, t.askable(origin)...)))
+	var trusted []*matrix.Event
+	unchecked := func(ev *matrix.Event) { trusted = append(trusted, ev) }
+	if !t.inside {
+		unchecked = nil
+	}
+	from := t.keeping(ctx, origin, t.source(t.version, unchecked, t.askable(origin)...))
+	verdicts, err := t.rooms.AcceptFrom(ctx, events, from)
 	if t.ctx.Err() != nil {
 		return false, nil
+	}
+	if keepErr := t.keepFor(t.ctx, origin, store.InboxCited, trusted); keepErr != nil {
+		return false, keepErr
 	}
 	if len(verdicts) > 0 {
 		t.again = 0
@@ -113,6 +123,7 @@ func (t *inboxTry) look(origin matrix.ServerName) (refused, err error) {
 		if t.version, refused, err = mayReceive(tx, t.room, origin); refused != nil || err != nil {
 			return err
 		}
+		t.inside = tx.ServerInRoom(t.room, tx.ServerNum(origin))
 		return tx.RoomServers(t.room, func(server store.ServerNum, joined uint64) (bool, error) {
 			residents = append(residents, resident{tx.ServerName(server), joined})
 			if len(residents) == 64 {
@@ -177,11 +188,11 @@ func (t *inboxTry) verify(entries []store.InboxEvent) (fit []store.InboxEvent, e
 	return fit, events, nil
 }
 
-// disown takes an event out of the state that came with a join, where the signature that
-// could not be checked then has turned out bad.
+// disown takes an event out of the state that was used on a server's word, where the
+// signature that could not be checked then has turned out bad.
 func (t *inboxTry) disown(e store.InboxEvent, why error) error {
 	bad, _ := errors.AsType[*remote.PDUError](why)
-	if e.Part != store.InboxState || bad == nil || !errors.Is(why, matrix.ErrBadSignature) {
+	if e.Part == store.InboxNews || bad == nil || !errors.Is(why, matrix.ErrBadSignature) {
 		return nil
 	}
 	t.log.Warn("a server has given a state with an event that is not signed", "room", t.id, "server", e.Origin, "event", bad.Event, "err", why)
@@ -198,17 +209,22 @@ func (t *inboxTry) keeping(ctx context.Context, origin matrix.ServerName, from s
 		if keyless == nil {
 			return err
 		}
-		fresh, failed := t.unkept(t.room, keyless.Events)
-		if failed == nil && len(fresh) > 0 {
-			_, failed = t.put(ctx, t.room, origin, store.InboxState, fresh)
-		}
-		if failed != nil && !errors.Is(failed, errBusy) {
-			return failed
-		}
-		t.left = t.left || len(fresh) > 0
-		return err
+		return cmp.Or(t.keepFor(ctx, origin, store.InboxState, keyless.Events), err)
 	}
 	return from
+}
+
+// keepFor keeps events until their keys can be had, as far as there is room.
+func (t *inboxTry) keepFor(ctx context.Context, origin matrix.ServerName, part store.InboxPart, events []*matrix.Event) error {
+	fresh, err := t.unkept(t.room, events)
+	if err == nil && len(fresh) > 0 {
+		t.left = true
+		_, err = t.put(ctx, t.room, origin, part, fresh)
+	}
+	if errors.Is(err, errBusy) {
+		return nil
+	}
+	return err
 }
 
 // mend takes events that were left out of a join. What one cites may be among those

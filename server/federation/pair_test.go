@@ -276,7 +276,7 @@ func (p *pair) become(down, mute bool) {
 }
 
 // source asks the peer, whichever servers are named.
-func (p *pair) source(*matrix.Version, ...matrix.ServerName) state.Source {
+func (p *pair) source(*matrix.Version, func(*matrix.Event), ...matrix.ServerName) state.Source {
 	have := func(id matrix.EventID) *matrix.Event {
 		p.mu.Lock()
 		defer p.mu.Unlock()

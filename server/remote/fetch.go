@@ -44,12 +44,52 @@ func (n *Network) Source(v *matrix.Version, servers ...matrix.ServerName) state.
 	return state.Source{Missing: f.missing, Events: f.events, StateIDs: f.stateIDs}
 }
 
+// TrustingSource is [Network.Source] that asks servers in the room, and takes their word
+// for who came and went on servers that are away and have never told us their keys: for
+// joins and leaves that these users made themselves, and for nothing else. Without them
+// the state would lack them, here and where we give it to others, and nothing would put
+// them back. unchecked is told of each such event, so that it is checked later; it must not
+// block.
+func (n *Network) TrustingSource(v *matrix.Version, unchecked func(*matrix.Event), servers ...matrix.ServerName) state.Source {
+	f := &fetcher{version: v, servers: servers, stream: n.Stream, verify: n.VerifyEvents, unchecked: unchecked}
+	return state.Source{Missing: f.missing, Events: f.events, StateIDs: f.stateIDs}
+}
+
 // A fetcher is what a source of events works with.
 type fetcher struct {
-	version *matrix.Version
-	servers []matrix.ServerName
-	stream  func(ctx context.Context, dest matrix.ServerName, q Request) (*http.Response, error)
-	verify  verifier
+	version   *matrix.Version
+	servers   []matrix.ServerName
+	stream    func(ctx context.Context, dest matrix.ServerName, q Request) (*http.Response, error)
+	verify    verifier
+	unchecked func(*matrix.Event) // or nil: see TrustingSource
+}
+
+// check is [Network.Check], but for what is taken unchecked.
+func (f *fetcher) check(ctx context.Context, pdus []jsontext.Value) ([]*matrix.Event, []error) {
+	verify := f.verify
+	if f.unchecked != nil {
+		verify = func(ctx context.Context, events []*matrix.Event) []error {
+			errs := f.verify(ctx, events)
+			for i, err := range errs {
+				if errors.Is(err, ErrKeyUntold) && comesOrGoes(events[i]) {
+					f.unchecked(events[i])
+					errs[i] = nil
+				}
+			}
+			return errs
+		}
+	}
+	return checkPDUs(ctx, f.version, pdus, verify)
+}
+
+// comesOrGoes says whether an event is the join or leave of its sender, on nobody else's
+// word.
+func comesOrGoes(ev *matrix.Event) bool {
+	if !ev.Is("m.room.member", string(ev.Sender)) {
+		return false
+	}
+	member, err := ev.Member()
+	return err == nil && member.AuthorisedVia == "" && (member.Membership == matrix.Join || member.Membership == matrix.Leave)
 }
 
 // errTaken ends an answer which who asked wants no more of.
@@ -116,7 +156,7 @@ func (f *fetcher) take(ctx context.Context, dest matrix.ServerName, q Request, l
 	var later error
 	came := 0
 	flush := func() error {
-		events, errs := checkPDUs(ctx, f.version, pdus, f.verify)
+		events, errs := f.check(ctx, pdus)
 		later = cmp.Or(later, laterOf(errs))
 		pdus = nil // the events have their bytes
 		for _, ev := range events {
@@ -232,7 +272,7 @@ func (f *fetcher) eventsOf(ctx context.Context, dest matrix.ServerName, ids []ma
 		ids = ids[len(some):]
 		var pdus []jsontext.Value
 		pdus, failed = f.eventPDUs(ctx, dest, some)
-		events, errs := checkPDUs(ctx, f.version, pdus, f.verify)
+		events, errs := f.check(ctx, pdus)
 		later = cmp.Or(later, laterOf(errs))
 		f.noteKeyless(pdus, errs, keyless)
 		came := make(map[matrix.EventID]bool, len(events))

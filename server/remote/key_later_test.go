@@ -3,10 +3,14 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/state"
 	"hearth/state/matrix"
@@ -46,6 +50,65 @@ func TestFetchLater(t *testing.T) {
 		err = f.events(t.Context(), events[0].Room, []matrix.EventID{events[1].ID}, take)
 		if came != 2 || errors.Is(err, ErrKeyLater) != (why == ErrKeyLater) {
 			t.Errorf("%v by its ID: %d events, %v", why, came, err)
+		}
+	}
+}
+
+// Servers in a room are trusted about who came and went on servers that never told their
+// keys, and what is taken so is told of; nobody is trusted about anything else.
+func TestFetchOnTrust(t *testing.T) {
+	v, _ := matrix.VersionByID("10")
+	build := func(typ, key, content string) *matrix.Event {
+		ev, err := matrix.Draft{
+			Room: "!room:peer.test", Sender: "@bob:peer.test", Type: typ, StateKey: &key, Content: jsontext.Value(content), OriginServerTS: 1,
+		}.Build(v, matrix.Placing{Prev: []matrix.EventID{"$first"}, Auth: []matrix.EventID{"$create"}, Depth: 2}, "peer.test", testKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ev
+	}
+	events := []*matrix.Event{
+		build("m.room.member", "@bob:peer.test", `{"membership":"join"}`),
+		build("m.room.member", "@bob:peer.test", `{"membership":"leave"}`),
+		build("m.room.member", "@bob:peer.test", `{"membership":"join","join_authorised_via_users_server":"@a:b.test"}`),
+		build("m.room.member", "@carol:peer.test", `{"membership":"ban"}`),
+		build("m.room.member", "@carol:peer.test", `{"membership":"leave"}`),
+		build("m.room.name", "", `{"name":"x"}`),
+	}
+	n := fakeNetwork{"room.test": func(Request) (io.Reader, error) { return listOf("events", events...), nil }}
+	for _, tc := range []struct {
+		why      error
+		trusting bool
+		want     int
+	}{
+		{fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUntold), true, 2},
+		{fmt.Errorf("%w: %w", ErrUnreachable, ErrKeyUntold), true, 2},
+		{fmt.Errorf("%w: %w", ErrUnreachable, ErrKeyUntold), false, 0},
+		{ErrKeyLater, true, 0},
+		{matrix.ErrBadSignature, true, 0},
+	} {
+		f := &fetcher{version: v, servers: []matrix.ServerName{"room.test"}, stream: n.stream}
+		f.verify = func(_ context.Context, some []*matrix.Event) []error {
+			errs := make([]error, len(some))
+			for i := range errs {
+				errs[i] = tc.why
+			}
+			return errs
+		}
+		var told []matrix.EventID
+		if tc.trusting {
+			f.unchecked = func(ev *matrix.Event) { told = append(told, ev.ID) }
+		}
+		var came []matrix.EventID
+		_ = f.missing(t.Context(), state.MissingEvents{Room: events[0].Room, Limit: 10}, func(ev *matrix.Event) error {
+			came = append(came, ev.ID)
+			return nil
+		})
+		if len(came) != tc.want || !slices.Equal(came, told) {
+			t.Errorf("%v, trusting %v: %d came, of %d is told", tc.why, tc.trusting, len(came), len(told))
+		}
+		if tc.want > 0 && (came[0] != events[0].ID || came[1] != events[1].ID) {
+			t.Errorf("%v: %q came", tc.why, came)
 		}
 	}
 }
