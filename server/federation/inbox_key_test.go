@@ -1,8 +1,11 @@
 package federation
 
 import (
+	"bytes"
+	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -79,7 +82,7 @@ func TestUsedOnTrust(t *testing.T) {
 	room, err := p.peer.rooms.Create(p.Context(), state.Creation{Creator: alice, Version: "10", Preset: "public_chat"})
 	p.peer.must(err)
 	var used []*matrix.Event
-	for _, key := range []string{"@carol:third.test", "@forged:third.test"} {
+	for _, key := range []string{"@carol:third.test", "@forged:third.test", "@nokey:fourth.test", "@silent:fifth.test", "@genuine:third.test"} {
 		ev := p.peer.build(matrix.Draft{Room: room, Sender: matrix.UserID(key), Type: "m.room.member", StateKey: &key, Content: jsontext.Value(`{"membership":"join"}`)})
 		_, err := p.peer.rooms.Accept(p.Context(), ev)
 		p.peer.must(err)
@@ -89,7 +92,11 @@ func TestUsedOnTrust(t *testing.T) {
 	p.forged = map[matrix.EventID]bool{used[1].ID: true}
 	num, finish := p.arriveWithout(room)
 	for _, ev := range used {
-		p.here.must(p.server.LeftOut(p.Context(), num, peer, ev.JSON(), true))
+		pdu := ev.JSON()
+		if *ev.StateKey == "@genuine:third.test" { // what waits is not what is used
+			pdu = bytes.ReplaceAll(pdu, []byte("ed25519:test"), []byte("ed25519:forged"))
+		}
+		p.here.must(p.server.LeftOut(p.Context(), num, peer, pdu, true))
 	}
 	finish()
 	members := func() (in []string) {
@@ -107,13 +114,19 @@ func TestUsedOnTrust(t *testing.T) {
 		}))
 		return in
 	}
-	if in := members(); len(in) != 2 {
+	if in := members(); len(in) != len(used) {
 		t.Errorf("at first %q are members", in)
 	}
+	p.here.must(p.here.store.Update(p.Context(), func(tx *store.Tx) error {
+		return tx.PutServerKeys("fourth.test", store.KeyAnswer{JSON: []byte(`{}`), Fetched: time.Now().Add(time.Second), ValidUntil: time.Now()}, nil)
+	}))
 	p.setKeyless(used[0], false)
 	p.setKeyless(used[1], false)
+	p.setKeyless(used[4], false)
+	p.ahead.Store(int64(inboxAge + time.Minute)) // the keys of the others do not come
+	p.server.Joined(room)
 	p.eventually("nothing waits", func() bool { stored, counted := p.waiting(); return stored+counted == 0 })
-	if in := members(); !slices.Equal(in, []string{"@carol:third.test"}) {
+	if in := members(); !slices.Equal(in, []string{"@carol:third.test", "@silent:fifth.test", "@genuine:third.test"}) {
 		t.Errorf("in the end %q are members", in)
 	}
 	_, err = p.peer.rooms.Accept(p.Context(), p.here.timeline(room)[0]) // the join
@@ -121,8 +134,63 @@ func TestUsedOnTrust(t *testing.T) {
 	said := p.peer.send(room, "later")
 	p.deliver(said)
 	p.eventually("the next is there", func() bool { return p.here.shown(said.ID) })
-	if in := members(); !slices.Equal(in, []string{"@carol:third.test"}) {
+	if in := members(); !slices.Equal(in, []string{"@carol:third.test", "@silent:fifth.test", "@genuine:third.test"}) {
 		t.Errorf("behind the next %q are members", in)
+	}
+}
+
+// A server that was barred since is checked all the more.
+func TestUsedOnTrustOfTheBarred(t *testing.T) {
+	p := newPair(t)
+	room, err := p.peer.rooms.Create(p.Context(), state.Creation{Creator: alice, Version: "10", Preset: "public_chat"})
+	p.peer.must(err)
+	key, none := "@forged:third.test", ""
+	forged := p.peer.build(matrix.Draft{Room: room, Sender: matrix.UserID(key), Type: "m.room.member", StateKey: &key, Content: jsontext.Value(`{"membership":"join"}`)})
+	_, err = p.peer.rooms.Accept(p.Context(), forged)
+	p.peer.must(err)
+	acl := p.peer.build(matrix.Draft{Room: room, Sender: alice, Type: "m.room.server_acl", StateKey: &none, Content: jsontext.Value(`{"allow":["*"],"deny":["` + string(peer) + `"]}`)})
+	_, err = p.peer.rooms.Accept(p.Context(), acl)
+	p.peer.must(err)
+	num, finish := p.arriveWithout(room)
+	p.here.must(p.server.LeftOut(p.Context(), num, peer, forged.JSON(), true))
+	p.forged = map[matrix.EventID]bool{forged.ID: true}
+	finish()
+	p.eventually("nothing waits", func() bool { stored, counted := p.waiting(); return stored+counted == 0 })
+	p.here.must(p.here.store.View(func(tx *store.Tx) error {
+		if now, err := state.Current(tx, room, "m.room.member", key); now != nil || err != nil {
+			t.Errorf("%s is a member: %v", key, err)
+		}
+		return nil
+	}))
+}
+
+// What is used on trust is kept before that, to be checked later, or is not used.
+func TestTrustedIsKeptFirst(t *testing.T) {
+	p := newPair(t)
+	ev := p.peer.send(p.room, "any")
+	p.setKeyless(ev, true)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, ctx := range []context.Context{ended, t.Context()} {
+		var room store.RoomNum
+		p.here.must(p.here.store.View(func(tx *store.Tx) error { room = tx.RoomNum(p.room); return nil }))
+		try := inboxTry{inbox: p.server.inbox, ctx: ctx, room: room}
+		var trusted []*matrix.Event
+		from := try.keeping(ctx, peer, &trusted, state.Source{
+			Events: func(_ context.Context, _ matrix.RoomID, _ []matrix.EventID, take func(*matrix.Event) error) error {
+				trusted = append(trusted, ev)
+				return take(ev)
+			},
+		})
+		used, kept := false, 0
+		err := from.Events(ctx, p.room, nil, func(*matrix.Event) error {
+			used = true
+			kept, _ = p.waiting()
+			return nil
+		})
+		if could := ctx.Err() == nil; used != could || (err == nil) != could || could && kept != 1 {
+			t.Errorf("context %v: used %t, %d kept, %v", ctx.Err(), used, kept, err)
+		}
 	}
 }
 

@@ -44,6 +44,8 @@ func (t *inboxTry) step() (done bool, err error) {
 	case errors.Is(refused, errArriving): // see [Server.Joined]
 		t.left = true
 		return true, nil
+	case errors.Is(refused, errACL) && entries[0].Part != store.InboxNews:
+		// What was used on the word of a server that is barred now is checked all the more.
 	case refused != nil: // the room is gone, we are out of it, or they are
 		return false, t.drop(entries, refused)
 	}
@@ -61,13 +63,10 @@ func (t *inboxTry) step() (done bool, err error) {
 	if !t.inside {
 		unchecked = nil
 	}
-	from := t.keeping(ctx, origin, t.source(t.version, unchecked, t.askable(origin)...))
+	from := t.keeping(ctx, origin, &trusted, t.source(t.version, unchecked, t.askable(origin)...))
 	verdicts, err := t.rooms.AcceptFrom(ctx, events, from)
 	if t.ctx.Err() != nil {
 		return false, nil
-	}
-	if keepErr := t.keepFor(t.ctx, origin, store.InboxCited, trusted); keepErr != nil {
-		return false, keepErr
 	}
 	if len(verdicts) > 0 {
 		t.again = 0
@@ -189,22 +188,75 @@ func (t *inboxTry) verify(entries []store.InboxEvent) (fit []store.InboxEvent, e
 }
 
 // disown takes an event out of the state that was used on a server's word, where the
-// signature that could not be checked then has turned out bad.
+// signature that could not be checked then has turned out bad. That is held against what is
+// here, which may have come with a good one since.
 func (t *inboxTry) disown(e store.InboxEvent, why error) error {
 	bad, _ := errors.AsType[*remote.PDUError](why)
-	if e.Part == store.InboxNews || bad == nil || !errors.Is(why, matrix.ErrBadSignature) {
+	if e.Part == store.InboxNews || bad == nil || bad.Event == "" {
 		return nil
 	}
-	t.log.Warn("a server has given a state with an event that is not signed", "room", t.id, "server", e.Origin, "event", bad.Event, "err", why)
-	return t.rooms.Disown(t.ctx, t.id, bad.Event)
+	var held jsontext.Value
+	told := false
+	err := t.store.View(func(tx *store.Tx) error {
+		room, num, here := tx.EventByID(bad.Event)
+		if !here || room != t.room {
+			return nil
+		}
+		ev, err := tx.Event(room, num)
+		if err == nil {
+			held = ev.JSON()
+			told, err = toldSince(tx, ev.Event, e.Received)
+		}
+		return err
+	})
+	if held == nil || err != nil {
+		return err
+	}
+	_, errs := t.check(t.ctx, t.version, []jsontext.Value{held})
+	switch why := errs[0]; {
+	case t.ctx.Err() != nil:
+		return t.ctx.Err()
+	case errors.Is(why, matrix.ErrBadSignature), errors.Is(why, remote.ErrUnreachable) && told:
+		t.log.Warn("a server has given a state with an event that is not signed", "room", t.id, "server", e.Origin, "event", bad.Event, "err", why)
+		return t.rooms.Disown(t.ctx, t.id, bad.Event)
+	}
+	return nil
+}
+
+// toldSince says whether all servers that must have signed an event have told us their
+// keys since a time, in milliseconds since 1970. A key that is not among them is none.
+func toldSince(tx *store.Tx, ev *matrix.Event, since int64) (bool, error) {
+	for _, server := range ev.RequiredSigners() {
+		answer, err := tx.KeyAnswer(server)
+		if errors.Is(err, store.ErrNotFound) || err == nil && answer.Fetched.UnixMilli() < since {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // keeping is a source whose events that cannot be checked are kept for later: a state is
-// taken without them.
-func (t *inboxTry) keeping(ctx context.Context, origin matrix.ServerName, from state.Source) state.Source {
-	ask := from.Events
+// taken without them, but for those that are trusted. These are kept before they are
+// used, so that none is used and never checked.
+func (t *inboxTry) keeping(ctx context.Context, origin matrix.ServerName, trusted *[]*matrix.Event, from state.Source) state.Source {
+	behind := func(take func(*matrix.Event) error) func(*matrix.Event) error {
+		return func(ev *matrix.Event) error {
+			if err := t.keepFor(ctx, origin, store.InboxCited, *trusted); err != nil {
+				return err
+			}
+			*trusted = nil
+			return take(ev)
+		}
+	}
+	missing, events := from.Missing, from.Events
+	from.Missing = func(c context.Context, ask state.MissingEvents, take func(*matrix.Event) error) error {
+		return missing(c, ask, behind(take))
+	}
 	from.Events = func(c context.Context, room matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error {
-		err := ask(c, room, ids, take)
+		err := events(c, room, ids, behind(take))
 		keyless, _ := errors.AsType[*state.KeylessError](err)
 		if keyless == nil {
 			return err
@@ -216,6 +268,9 @@ func (t *inboxTry) keeping(ctx context.Context, origin matrix.ServerName, from s
 
 // keepFor keeps events until their keys can be had, as far as there is room.
 func (t *inboxTry) keepFor(ctx context.Context, origin matrix.ServerName, part store.InboxPart, events []*matrix.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
 	fresh, err := t.unkept(t.room, events)
 	if err == nil && len(fresh) > 0 {
 		t.left = true

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -224,7 +225,7 @@ func (p *pair) check(ctx context.Context, v *matrix.Version, pdus []jsontext.Val
 	for i, ev := range events {
 		if ev != nil && p.keyless[ev.ID] {
 			events[i], errs[i] = nil, &remote.PDUError{Event: ev.ID, Err: remote.ErrKeyLater}
-		} else if ev != nil && p.forged[ev.ID] {
+		} else if ev != nil && (p.forged[ev.ID] || bytes.Contains(pdus[i], []byte("ed25519:forged"))) {
 			events[i], errs[i] = nil, &remote.PDUError{Event: ev.ID, Err: matrix.ErrBadSignature}
 		}
 	}
