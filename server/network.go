@@ -56,7 +56,7 @@ func (s *Server) newJoiner(rooms *state.Rooms, memory *budget) *remote.Joiner {
 		Budget:  memory.take,
 		Settle:  s.sender.Settle,
 		Joined:  func(room matrix.RoomID) { s.federation.Joined(room) },
-		LeftOut: func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error {
+		LeftOut: func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) (bool, error) {
 			return s.federation.LeftOut(ctx, room, from, pdu, state)
 		},
 		Log: s.log,

@@ -115,7 +115,7 @@ func (a *acceptance) correctBefore(wrong store.EventNum, change store.StateChang
 }
 
 // Disown takes an event out of the current state of a room, and out of the states before
-// the events that the next will stand on: it came with a join, could not be checked then,
+// the events that the next will stand on: it came with a state, could not be checked then,
 // and is not signed by whom it says. An event that has no place there is no error.
 func (r *Rooms) Disown(ctx context.Context, in matrix.RoomID, id matrix.EventID) error {
 	defer r.locks.own(in)()

@@ -28,7 +28,7 @@ type InboxPart uint8
 // The parts.
 const (
 	InboxNews  InboxPart = iota // it is to become part of the timeline
-	InboxCited                  // it came with our join: what the state cites
+	InboxCited                  // it came with a state: what that cites, or with one that closed a gap
 	InboxState                  // it came with our join, as part of the state
 	inboxParts
 )

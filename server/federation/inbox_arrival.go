@@ -42,19 +42,19 @@ func (in *inbox) unkept(room store.RoomNum, events []*matrix.Event) (pdus []json
 
 // LeftOut keeps an event that a server gave in answer to a join, and that could not be
 // checked for now, be it used or not. state says whether it is part of the room's state,
-// or only cited by what is. Where too many events wait, it is not kept: the join is worth
-// more.
-func (s *Server) LeftOut(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error {
+// or only cited by what is. Where too many events wait, it is not kept, and must not be
+// used: the join is worth more.
+func (s *Server) LeftOut(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) (kept bool, err error) {
 	part := store.InboxCited
 	if state {
 		part = store.InboxState
 	}
-	err := s.inbox.keep(ctx, room, from, part, []jsontext.Value{pdu})
+	err = s.inbox.keep(ctx, room, from, part, []jsontext.Value{pdu})
 	if errors.Is(err, errBusy) {
-		s.log.Warn("an event of a join is not checked, as too many wait", "origin", from)
-		return nil
+		s.log.Warn("an event of a join is left out, as too many wait", "origin", from)
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // Joined has the events tried that came for a room while it was being joined. It does

@@ -57,7 +57,7 @@ func TestLeftOutOfAJoin(t *testing.T) {
 	num, finish := p.arriveWithout(room, left...)
 	for i, ev := range left {
 		p.setKeyless(ev, true)
-		p.here.must(p.server.LeftOut(p.Context(), num, peer, ev.JSON(), i == len(left)-1))
+		p.leftOut(num, ev.JSON(), i == len(left)-1)
 	}
 	finish()
 	p.setKeyless(left[1], false)
@@ -96,7 +96,7 @@ func TestUsedOnTrust(t *testing.T) {
 		if *ev.StateKey == "@genuine:third.test" { // what waits is not what is used
 			pdu = bytes.ReplaceAll(pdu, []byte("ed25519:test"), []byte("ed25519:forged"))
 		}
-		p.here.must(p.server.LeftOut(p.Context(), num, peer, pdu, true))
+		p.leftOut(num, pdu, true)
 	}
 	finish()
 	members := func() (in []string) {
@@ -152,7 +152,7 @@ func TestUsedOnTrustOfTheBarred(t *testing.T) {
 	_, err = p.peer.rooms.Accept(p.Context(), acl)
 	p.peer.must(err)
 	num, finish := p.arriveWithout(room)
-	p.here.must(p.server.LeftOut(p.Context(), num, peer, forged.JSON(), true))
+	p.leftOut(num, forged.JSON(), true)
 	p.forged = map[matrix.EventID]bool{forged.ID: true}
 	finish()
 	p.eventually("nothing waits", func() bool { stored, counted := p.waiting(); return stored+counted == 0 })
@@ -191,6 +191,16 @@ func TestTrustedIsKeptFirst(t *testing.T) {
 		if could := ctx.Err() == nil; used != could || (err == nil) != could || could && kept != 1 {
 			t.Errorf("context %v: used %t, %d kept, %v", ctx.Err(), used, kept, err)
 		}
+	}
+}
+
+// leftOut has an event of the answer to a join kept.
+func (p *pair) leftOut(num store.RoomNum, pdu jsontext.Value, state bool) {
+	p.Helper()
+	kept, err := p.server.LeftOut(p.Context(), num, peer, pdu, state)
+	p.here.must(err)
+	if !kept {
+		p.Error("an event is not kept")
 	}
 }
 

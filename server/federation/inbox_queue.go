@@ -18,7 +18,7 @@ const (
 	// What cannot be checked is kept only where less than that waits, so that it leaves
 	// room for what can.
 	maxUnsure       = maxInbox / 2
-	maxUnsureOrigin = 200
+	maxUnsureOrigin = 1000
 )
 
 // inboxLoad is how much waits, of all or of one server.

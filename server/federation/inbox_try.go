@@ -242,44 +242,46 @@ func toldSince(tx *store.Tx, ev *matrix.Event, since int64) (bool, error) {
 // taken without them, but for those that are trusted. These are kept before they are
 // used, so that none is used and never checked.
 func (t *inboxTry) keeping(ctx context.Context, origin matrix.ServerName, trusted *[]*matrix.Event, from state.Source) state.Source {
-	behind := func(take func(*matrix.Event) error) func(*matrix.Event) error {
-		return func(ev *matrix.Event) error {
-			if err := t.keepFor(ctx, origin, store.InboxCited, *trusted); err != nil {
+	events := from.Events
+	from.Events = func(c context.Context, room matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error {
+		unkept := make(map[matrix.EventID]bool)
+		err := events(c, room, ids, func(ev *matrix.Event) error {
+			kept, err := t.keepFor(ctx, origin, *trusted)
+			for _, ev := range *trusted {
+				unkept[ev.ID] = !kept
+			}
+			if *trusted = nil; err != nil || unkept[ev.ID] {
 				return err
 			}
-			*trusted = nil
 			return take(ev)
-		}
-	}
-	missing, events := from.Missing, from.Events
-	from.Missing = func(c context.Context, ask state.MissingEvents, take func(*matrix.Event) error) error {
-		return missing(c, ask, behind(take))
-	}
-	from.Events = func(c context.Context, room matrix.RoomID, ids []matrix.EventID, take func(*matrix.Event) error) error {
-		err := events(c, room, ids, behind(take))
+		})
 		keyless, _ := errors.AsType[*state.KeylessError](err)
 		if keyless == nil {
 			return err
 		}
-		return cmp.Or(t.keepFor(ctx, origin, store.InboxState, keyless.Events), err)
+		if _, keepErr := t.keepFor(ctx, origin, keyless.Events); keepErr != nil {
+			return keepErr
+		}
+		return err
 	}
 	return from
 }
 
-// keepFor keeps events until their keys can be had, as far as there is room.
-func (t *inboxTry) keepFor(ctx context.Context, origin matrix.ServerName, part store.InboxPart, events []*matrix.Event) error {
+// keepFor keeps events until their keys can be had, if there is room. They are not put
+// into the state then: what came with a state is held to the one that there is.
+func (t *inboxTry) keepFor(ctx context.Context, origin matrix.ServerName, events []*matrix.Event) (kept bool, err error) {
 	if len(events) == 0 {
-		return nil
+		return true, nil
 	}
 	fresh, err := t.unkept(t.room, events)
 	if err == nil && len(fresh) > 0 {
 		t.left = true
-		_, err = t.put(ctx, t.room, origin, part, fresh)
+		_, err = t.put(ctx, t.room, origin, store.InboxCited, fresh)
 	}
 	if errors.Is(err, errBusy) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // mend takes events that were left out of a join. What one cites may be among those

@@ -46,9 +46,9 @@ func (n *Network) Source(v *matrix.Version, servers ...matrix.ServerName) state.
 
 // TrustingSource is [Network.Source] that asks servers in the room, and takes their word
 // for who came and went on servers that are away and have never told us their keys: for
-// joins and leaves that these users made themselves, and for nothing else. Without them
-// the state would lack them, here and where we give it to others, and nothing would put
-// them back. unchecked is told of each such event, so that it is checked later; it must not
+// joins and leaves that these users made themselves, where they are asked for by their
+// IDs, and for nothing else. Without them a state would lack them, here and where we give
+// it to others, and nothing would put them back. unchecked is told of each such event, so that it is checked later; it must not
 // block.
 func (n *Network) TrustingSource(v *matrix.Version, unchecked func(*matrix.Event), servers ...matrix.ServerName) state.Source {
 	f := &fetcher{version: v, servers: servers, stream: n.Stream, verify: n.VerifyEvents, unchecked: unchecked}
@@ -156,7 +156,7 @@ func (f *fetcher) take(ctx context.Context, dest matrix.ServerName, q Request, l
 	var later error
 	came := 0
 	flush := func() error {
-		events, errs := f.check(ctx, pdus)
+		events, errs := checkPDUs(ctx, f.version, pdus, f.verify)
 		later = cmp.Or(later, laterOf(errs))
 		pdus = nil // the events have their bytes
 		for _, ev := range events {

@@ -37,7 +37,7 @@ type Joiner struct {
 	budget func(ctx context.Context, bytes int64) (release func(), err error)
 	joined func(matrix.RoomID)
 	// leftOut keeps what can only be checked later; see JoinerConfig.
-	leftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error
+	leftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) (kept bool, err error)
 	await   func(ctx context.Context, server matrix.ServerName)
 	step    int // events that are brought here at a time
 
@@ -61,9 +61,9 @@ type JoinerConfig struct {
 	Joined func(matrix.RoomID)
 	// LeftOut is told of each event of the answer to a join that cannot be checked for
 	// now, as the key that it is signed with cannot be had, and keeps it for later: it was
-	// left out, or used on the other server's word. state says whether the room's state has
-	// it. If nil, such events are lost, or stay unchecked.
-	LeftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) error
+	// left out, or is used on the other server's word if it was kept. state says whether the
+	// room's state has it. If nil, such events are lost.
+	LeftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) (kept bool, err error)
 	// Settle waits until a server has got what was sent to it before. It is called with a
 	// server by way of which a room is joined that we were in: it may not have heard that
 	// we left. If nil, nothing is waited for.
@@ -110,7 +110,9 @@ func newJoiner(c JoinerConfig) *Joiner {
 		c.Settle = func(context.Context, matrix.ServerName) {}
 	}
 	if c.LeftOut == nil {
-		c.LeftOut = func(context.Context, store.RoomNum, matrix.ServerName, jsontext.Value, bool) error { return nil }
+		c.LeftOut = func(context.Context, store.RoomNum, matrix.ServerName, jsontext.Value, bool) (bool, error) {
+			return false, nil
+		}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -76,7 +76,8 @@ func (j *Joiner) bringSome(ctx context.Context, im *state.Import, later *postpon
 			refused++
 			j.log.Debug("an event of a join is left out", "event", sound[i].ID, "err", refusal)
 			if missing, _ := errors.AsType[*state.MissingError](refusal); missing != nil && later.count > 0 {
-				err = errors.Join(err, later.put(ctx, sound[i]))
+				_, putErr := later.put(ctx, sound[i])
+				err = errors.Join(err, putErr)
 			}
 		}
 	}
@@ -87,17 +88,17 @@ func (j *Joiner) bringSome(ctx context.Context, im *state.Import, later *postpon
 const maxPostponed = 1000
 
 // postponed are the events of a join that cannot be checked for now, and those that
-// cite what is left out. They are kept for later; of more than maxPostponed the rest
-// stays as it is.
+// cite what is left out. They are kept for later; of more than maxPostponed the rest is
+// left out for good.
 type postponed struct {
 	joiner *Joiner
 	join   store.RoomJoin
 	count  int
 }
 
-func (p *postponed) put(ctx context.Context, ev state.ImportedEvent) error {
+func (p *postponed) put(ctx context.Context, ev state.ImportedEvent) (kept bool, err error) {
 	if p.count++; p.count > maxPostponed {
-		return nil
+		return false, nil
 	}
 	return p.joiner.leftOut(ctx, p.join.Room, p.join.Server, ev.JSON(), ev.State)
 }
@@ -137,12 +138,14 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, later *postpo
 		at++
 		if err != nil {
 			trusted := errors.Is(err, ErrKeyUntold) && ev.Type == "m.room.member"
-			j.log.Debug("an event of a join is not checked", "event", ev.ID, "used", trusted, "err", err)
 			if errors.Is(err, ErrUnreachable) {
-				if err := later.put(ctx, ev); err != nil {
+				kept, err := later.put(ctx, ev)
+				if err != nil {
 					return nil, err
 				}
+				trusted = trusted && kept
 			}
+			j.log.Debug("an event of a join is not checked", "event", ev.ID, "used", trusted, "err", err)
 			if !trusted {
 				continue
 			}

@@ -947,14 +947,14 @@ func TestRejoinOfAnEmptyRoom(t *testing.T) {
 func TestJoinOnTrust(t *testing.T) {
 	w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
 	room := w[there].create("11", 0)
-	for _, user := range []matrix.UserID{"@a:untold.test", "@b:away.test"} {
+	for _, user := range []matrix.UserID{"@a:untold.test", "@b:away.test", "@c:untold.test"} {
 		w[there].visitors(room, user)
 	}
 	j, _ := w.joiner(w[here])
 	var kept int
-	j.leftOut = func(context.Context, store.RoomNum, matrix.ServerName, jsontext.Value, bool) error {
+	j.leftOut = func(_ context.Context, _ store.RoomNum, _ matrix.ServerName, pdu jsontext.Value, _ bool) (bool, error) {
 		kept++
-		return nil
+		return !bytes.Contains(pdu, []byte("@c:untold.test")), nil
 	}
 	j.verify = func(_ context.Context, events []*matrix.Event) []error {
 		errs := make([]error, len(events))
@@ -972,12 +972,13 @@ func TestJoinOnTrust(t *testing.T) {
 	current := w[here].current(room)
 	for key, want := range map[auth.Key]bool{
 		{Type: "m.room.member", StateKey: "@a:untold.test"}: true, {Type: "m.room.member", StateKey: "@b:away.test"}: false, {Type: "m.room.name"}: false,
+		{Type: "m.room.member", StateKey: "@c:untold.test"}: false, // for which there was no room
 	} {
 		if got := current[key] != ""; got != want {
 			t.Errorf("%v is in the state: %v", key, got)
 		}
 	}
-	if kept != 3 {
+	if kept != 4 {
 		t.Errorf("%d events are kept for later", kept)
 	}
 }

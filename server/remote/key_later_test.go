@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -75,7 +76,13 @@ func TestFetchOnTrust(t *testing.T) {
 		build("m.room.member", "@carol:peer.test", `{"membership":"leave"}`),
 		build("m.room.name", "", `{"name":"x"}`),
 	}
-	n := fakeNetwork{"room.test": func(Request) (io.Reader, error) { return listOf("events", events...), nil }}
+	n := fakeNetwork{"room.test": func(q Request) (io.Reader, error) {
+		if strings.Contains(q.Path, "get_missing_events") {
+			return listOf("events", events...), nil
+		}
+		i := slices.IndexFunc(events, func(ev *matrix.Event) bool { return strings.HasSuffix(q.Path, url.PathEscape(string(ev.ID))) })
+		return listOf("pdus", events[i]), nil
+	}}
 	for _, tc := range []struct {
 		why      error
 		trusting bool
@@ -99,11 +106,19 @@ func TestFetchOnTrust(t *testing.T) {
 		if tc.trusting {
 			f.unchecked = func(ev *matrix.Event) { told = append(told, ev.ID) }
 		}
-		var came []matrix.EventID
-		_ = f.missing(t.Context(), state.MissingEvents{Room: events[0].Room, Limit: 10}, func(ev *matrix.Event) error {
+		var came, ids []matrix.EventID
+		take := func(ev *matrix.Event) error {
 			came = append(came, ev.ID)
 			return nil
-		})
+		}
+		_ = f.missing(t.Context(), state.MissingEvents{Room: events[0].Room, Limit: 10}, take)
+		if len(came) > 0 {
+			t.Errorf("%v: %q came as news", tc.why, came)
+		}
+		for _, ev := range events {
+			ids = append(ids, ev.ID)
+		}
+		_ = f.events(t.Context(), events[0].Room, ids, take)
 		if len(came) != tc.want || !slices.Equal(came, told) {
 			t.Errorf("%v, trusting %v: %d came, of %d is told", tc.why, tc.trusting, len(came), len(told))
 		}
@@ -133,7 +148,9 @@ func TestKeysLater(t *testing.T) {
 	n.noteSilence("peer.test", ErrUnreachable)
 	now = now.Add(keyHope/2 + time.Second)
 	want("it is away for long", false, true)
-	n.noteSilence("peer.test", nil)
+	if !n.noteSilence("peer.test", nil) || n.noteSilence("peer.test", nil) {
+		t.Error("it is back once")
+	}
 	want("it is there and has no such key", false, false)
 	n.noteSilence("peer.test", ErrUnreachable)
 	want("it was there and is away", true, true)

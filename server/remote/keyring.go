@@ -76,12 +76,8 @@ func (n *Network) VerifyEvents(ctx context.Context, events []*matrix.Event) []er
 		if errs[i] == nil && gatherErr != nil {
 			errs[i] = gatherErr
 		}
-		for _, keys := range wants[i] {
-			if errs[i] == nil {
-				errs[i] = v.check(keys, func(id string, public ed25519.PublicKey) error {
-					return ev.VerifySignature(keys[0].server, id, public)
-				})
-			}
+		if errs[i] == nil {
+			errs[i] = v.checkAll(ev, wants[i])
 		}
 		if errs[i] != nil {
 			errs[i] = fmt.Errorf("verify %s: %w", ev.ID, errs[i])
@@ -207,6 +203,20 @@ func (v *keyCheck) check(keys []wanted, good func(string, ed25519.PublicKey) err
 			if err == nil {
 				return nil
 			}
+			failed = err
+		}
+	}
+	return failed
+}
+
+// checkAll checks all signatures that an event must have. One that is bad counts for more
+// than one that cannot be checked.
+func (v *keyCheck) checkAll(ev *matrix.Event, signers [][]wanted) (failed error) {
+	for _, keys := range signers {
+		err := v.check(keys, func(id string, public ed25519.PublicKey) error {
+			return ev.VerifySignature(keys[0].server, id, public)
+		})
+		if err != nil && (failed == nil || errors.Is(failed, ErrUnreachable)) {
 			failed = err
 		}
 	}

@@ -87,7 +87,9 @@ func (n *Network) fetchKeys(ctx context.Context, server matrix.ServerName, insis
 		}
 		defer n.fetches.Release(1)
 		err := n.askForKeys(ask, server) // for its own time, which begins now
-		n.noteSilence(server, err)
+		if back := n.noteSilence(server, err); back {
+			n.tell(server, true)
+		}
 		return nil, err
 	})
 	select {
@@ -142,15 +144,16 @@ func (n *Network) mayFetch(server matrix.ServerName, insist bool) error {
 	return err
 }
 
-// noteSilence remembers whether a server's keys could be had.
-func (n *Network) noteSilence(server matrix.ServerName, err error) {
+// noteSilence remembers whether a server's keys could be had. back says that they could
+// not before.
+func (n *Network) noteSilence(server matrix.ServerName, err error) (back bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	s, known := n.silent[server]
 	if err == nil {
 		delete(n.silent, server)
-		return
+		return known
 	}
-	s, known := n.silent[server]
 	if !known && len(n.silent) >= maxSilent {
 		for other := range n.silent {
 			delete(n.silent, other)
@@ -162,6 +165,7 @@ func (n *Network) noteSilence(server matrix.ServerName, err error) {
 	} else {
 		n.silent[server] = silence{1, now, now}
 	}
+	return false
 }
 
 // serverKeys is a server's answer about its keys.
