@@ -61,7 +61,8 @@ func (s *Sender) findChange(tx *store.Tx, p *plan, c store.Change) error {
 }
 
 // catchUp makes what a destination has to get the newest event of each room, also of those
-// that it was in meanwhile and has left, the departures of its users, and the newest receipts and device lists of ours.
+// that it was in meanwhile and has left, the departures of its users, and the newest
+// receipts and device lists of ours.
 //
 // Spec: SS Transactions: a server that was away is sent what lets it find the rest.
 func (s *Sender) catchUp(tx *store.Tx, p *plan) error {
@@ -113,8 +114,16 @@ func (s *Sender) newestEvent(tx *store.Tx, p *plan, room store.RoomNum, left *in
 	if err != nil {
 		return err
 	}
+	newest := head.Latest
+	if !tx.ServerInRoom(room, p.server) {
+		left, err := tx.LeftAt(room, p.server)
+		if err != nil {
+			return err
+		}
+		newest, _ = tx.TimelineBefore(room, left)
+	}
 	looked := 0
-	scanErr := tx.TimelineNumsBack(room, head.Latest+2, func(num store.EventNum) bool {
+	scanErr := tx.TimelineNumsBack(room, newest+2, func(num store.EventNum) bool {
 		looked++
 		*left--
 		if num.Position() <= p.cursor || looked > maxRoomFind || *left < 0 {
