@@ -114,12 +114,18 @@ func (tx *Tx) ServerInRoom(room RoomNum, server ServerNum) bool {
 	return tx.get(bucketRoom, roomServerKey(room, server)) != nil
 }
 
+// ServerInRoomSince is ServerInRoom for who has been there without a break since a
+// position.
+func (tx *Tx) ServerInRoomSince(room RoomNum, server ServerNum, pos Position) (bool, error) {
+	is, err := tx.roomServer(room, server)
+	return is.joined > 0 && is.since <= pos, err
+}
+
 // ServerInRoomAt says whether another server was in a room at a position: it is and has
 // been without a break since, or its last stay there was then.
 func (tx *Tx) ServerInRoomAt(room RoomNum, server ServerNum, pos Position) (bool, error) {
-	is, err := tx.roomServer(room, server)
-	if err != nil || is.joined > 0 && is.since <= pos {
-		return err == nil, err
+	if is, err := tx.ServerInRoomSince(room, server, pos); is || err != nil {
+		return is, err
 	}
 	return tx.stayedAt(room, server, pos)
 }

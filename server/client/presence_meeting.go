@@ -84,7 +84,7 @@ func meetingOf(tx *store.Tx, c store.Change) (m meeting, ok bool, err error) {
 	if m.server == 0 || !tx.ServerInRoom(c.Room, m.server) {
 		return m, false, nil
 	}
-	before, err := tx.ServerInRoomAt(c.Room, m.server, c.Position-1)
+	before, err := tx.ServerInRoomSince(c.Room, m.server, c.Position-1)
 	return m, !before, err
 }
 
