@@ -72,6 +72,7 @@ func TestIdle(t *testing.T) {
 func TestIdleGoroutines(t *testing.T) {
 	w := watchIdle(t)
 	w.after(idlePause)
+	before := runtime.NumGoroutine()
 	var parked, ended sync.WaitGroup
 	parked.Add(1)
 	for range 2 * idleMuch / idleStack {
@@ -79,9 +80,13 @@ func TestIdleGoroutines(t *testing.T) {
 	}
 	w.after(idleLook)
 	w.after(idlePause) // what it took to start them
+	w.after(idleLook)  // from where it counts, if that was given back only now
 	w.releases = 0
 	parked.Done()
 	ended.Wait()
+	for runtime.NumGoroutine() > before { // they have said that they end, and have yet to
+		runtime.Gosched()
+	}
 	if w.after(idlePause) != 1 {
 		t.Error("what goroutines left behind is not given back")
 	}
