@@ -130,10 +130,13 @@ func TestFetchOnTrust(t *testing.T) {
 
 // For how long the keys of a server that is away are expected to come.
 func TestKeysLater(t *testing.T) {
-	n := openNetwork(t, newInternet(t), t.TempDir(), func(*NetworkConfig) {})
-	defer n.stop()
+	st, err := store.Open(t.TempDir(), ourName, store.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
 	now := time.Unix(1000, 0)
-	n.Network.now = func() time.Time { return now }
+	n := NewNetwork(NetworkConfig{Store: st, Now: func() time.Time { return now }})
 	want := func(what string, later, untold bool) {
 		t.Helper()
 		why := n.keyless("peer.test")

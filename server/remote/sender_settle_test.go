@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,8 +14,8 @@ import (
 func TestSettle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, o := newHomestead(t, "here.test"), newPostOffice(t)
-		lost := 0
-		o.lose = func(to matrix.ServerName, _ posted) bool { lost++; return to == "dead.test" || lost <= 2 }
+		var lost atomic.Int64 // workers send side by side
+		o.lose = func(to matrix.ServerName, _ posted) bool { return lost.Add(1) <= 2 || to == "dead.test" }
 		room := h.create("12", 0)
 		h.visitors(room, "@a:far.test", "@b:dead.test")
 		s, stop := o.sending(h, 4)
