@@ -11,8 +11,8 @@ import (
 	"hearth/store"
 )
 
-// shown says how a server gets events: + whole, r redacted, - not at all.
-func (h *house) shown(room matrix.RoomID, server matrix.ServerName, ids ...matrix.EventID) (shown string) {
+// viewed looks at events as a server does, and puts together what say says of each.
+func (h *house) viewed(room matrix.RoomID, server matrix.ServerName, ids []matrix.EventID, say func(*ServerViewer, *store.StoredEvent) (string, error)) (said string) {
 	h.Helper()
 	h.must(h.store.View(func(tx *store.Tx) error {
 		v, err := NewHistoryViewer(tx, room, server)
@@ -25,50 +25,42 @@ func (h *house) shown(room matrix.RoomID, server matrix.ServerName, ids ...matri
 			if err != nil {
 				return err
 			}
-			form, whole, err := v.Shown(ev)
-			switch {
-			case err != nil:
+			word, err := say(v, ev)
+			if err != nil {
 				return err
-			case form == nil:
-				shown += "-"
-			case whole && form == ev.Event:
-				shown += "+"
-			case !whole && form.ID == ev.ID && string(form.Content) == "{}":
-				shown += "r"
-			default:
-				h.Errorf("%s is shown as %s", id, form.JSON())
 			}
+			said += word
 		}
 		return nil
 	}))
-	return shown
+	return said
+}
+
+// shown says how a server gets events: + whole, r redacted, - not at all.
+func (h *house) shown(room matrix.RoomID, server matrix.ServerName, ids ...matrix.EventID) string {
+	h.Helper()
+	return h.viewed(room, server, ids, func(v *ServerViewer, ev *store.StoredEvent) (string, error) {
+		form, whole, err := v.Shown(ev)
+		switch {
+		case err != nil || form == nil:
+			return "-", err
+		case whole && form == ev.Event:
+			return "+", nil
+		case !whole && form.ID == ev.ID && string(form.Content) == "{}":
+			return "r", nil
+		}
+		h.Errorf("%s is shown as %s", ev.ID, form.JSON())
+		return "?", nil
+	})
 }
 
 // stood says whether a server may know the states before events.
-func (h *house) stood(room matrix.RoomID, server matrix.ServerName, ids ...matrix.EventID) (stood string) {
+func (h *house) stood(room matrix.RoomID, server matrix.ServerName, ids ...matrix.EventID) string {
 	h.Helper()
-	h.must(h.store.View(func(tx *store.Tx) error {
-		v, err := NewHistoryViewer(tx, room, server)
-		if err != nil {
-			return err
-		}
-		for _, id := range ids {
-			_, num, _ := tx.EventByID(id)
-			ev, err := tx.Event(v.Room(), num)
-			if err != nil {
-				return err
-			}
-			if may, err := v.Stood(ev); err != nil {
-				return err
-			} else if may {
-				stood += "+"
-			} else {
-				stood += "-"
-			}
-		}
-		return nil
-	}))
-	return stood
+	return h.viewed(room, server, ids, func(v *ServerViewer, ev *store.StoredEvent) (string, error) {
+		may, err := v.Stood(ev)
+		return map[bool]string{false: "-", true: "+"}[may], err
+	})
 }
 
 // grafted makes and accepts an event by whoever, on the newest of a room.
