@@ -48,8 +48,8 @@ func (n *Network) Source(v *matrix.Version, servers ...matrix.ServerName) state.
 // for who came and went on servers that are away and have never told us their keys: for
 // joins and leaves that these users made themselves, where they are asked for by their
 // IDs, and for nothing else. Without them a state would lack them, here and where we give
-// it to others, and nothing would put them back. unchecked is told of each such event, so that it is checked later; it must not
-// block.
+// it to others, and nothing would put them back. unchecked is told of each such event, so
+// that it is checked later; it must not block.
 func (n *Network) TrustingSource(v *matrix.Version, unchecked func(*matrix.Event), servers ...matrix.ServerName) state.Source {
 	f := &fetcher{version: v, servers: servers, stream: n.Stream, verify: n.VerifyEvents, unchecked: unchecked}
 	return state.Source{Missing: f.missing, Events: f.events, StateIDs: f.stateIDs}
