@@ -125,7 +125,7 @@ func New(st *store.Store, rooms *state.Rooms, config Config) *Server {
 	}
 	s.fills.past = pastOf(config.Network)
 	s.serials.start(s.now())
-	s.typing.start(&s.serials)
+	s.typing.start(&s.serials, s.now())
 	s.presences.start(&s.serials)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -26,11 +26,12 @@ const (
 )
 
 // typingRooms is who is typing where. It lives in memory alone: after a restart
-// nobody types.
+// nobody types, though other servers may believe so for a while.
 //
 // Spec: CS Typing Notifications.
 type typingRooms struct {
 	serials *memorySerials
+	began   time.Time
 	mu      sync.Mutex // guards rooms
 	rooms   map[store.RoomNum]*typingRoom
 }
@@ -43,8 +44,8 @@ type typingRoom struct {
 }
 
 // start begins with nobody typing.
-func (t *typingRooms) start(serials *memorySerials) {
-	t.serials = serials
+func (t *typingRooms) start(serials *memorySerials, now time.Time) {
+	t.serials, t.began = serials, now
 	t.rooms = make(map[store.RoomNum]*typingRoom)
 }
 
@@ -144,18 +145,19 @@ func (t *typingRooms) expire(now time.Time) (rooms map[store.RoomNum][]matrix.Us
 
 // tell says whether other servers are to be told that a local user types, or types no
 // longer: each time that is news, and now and then that it lasts, as they forget it.
+// Soon after the start every end is told, as the beginning may have been before it.
 func (t *typingRooms) tell(room store.RoomNum, user matrix.UserID, types bool, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := t.rooms[room]
+	r, young := t.rooms[room], now.Sub(t.began) < maxTypingTime
 	if r == nil {
-		return false
+		return !types && young
 	}
 	last, told := r.told[user]
 	switch {
 	case !types:
 		delete(r.told, user)
-		return told
+		return told || young
 	case told && now.Sub(last) < tellAgain:
 		return false
 	}
@@ -231,10 +233,14 @@ func (s *Server) setTyping(w http.ResponseWriter, r *http.Request, who session) 
 func (s *Server) noteSent(id matrix.RoomID, who session) {
 	s.noteActive(who)
 	room, err := s.joinedRoom(id, who)
-	if now := s.now(); err == nil && s.typing.set(room, who.user, now, now) {
-		s.wakeMembers(room)
-		s.tellTyping(room, who.user, false, now)
+	if err != nil {
+		return
 	}
+	now := s.now()
+	if s.typing.set(room, who.user, now, now) {
+		s.wakeMembers(room)
+	}
+	s.tellTyping(room, who.user, false, now)
 }
 
 // tellTyping hands on for other servers whether a user types, if the user is local

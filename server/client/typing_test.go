@@ -15,7 +15,7 @@ func TestTypingRooms(t *testing.T) {
 	var serials memorySerials
 	serials.start(now)
 	var typing typingRooms
-	typing.start(&serials)
+	typing.start(&serials, now)
 	begin := serials.now()
 	content := func(room store.RoomNum, since uint64, ignored ...matrix.UserID) string {
 		list := ignoredUsers{}
@@ -63,12 +63,12 @@ func TestTypingRooms(t *testing.T) {
 	// A token from before a restart: whoever typed then types no longer.
 	old := serials.now()
 	serials.start(now.Add(time.Hour))
-	typing.start(&serials)
+	typing.start(&serials, now.Add(time.Hour))
 	want(content(2, old), `{"user_ids":[]} true`)
 	want(content(2, serials.now()), ` false`)
 	old = serials.now()
 	serials.start(now.Add(-time.Hour))
-	typing.start(&serials)
+	typing.start(&serials, now.Add(-time.Hour))
 	want(content(2, old), `{"user_ids":[]} true`)
 }
 
@@ -77,7 +77,7 @@ func TestTypingListIsBounded(t *testing.T) {
 	var serials memorySerials
 	serials.start(now)
 	var typing typingRooms
-	typing.start(&serials)
+	typing.start(&serials, now)
 	for i := range maxTypingUsers + 50 {
 		typing.set(1, matrix.UserID(fmt.Sprintf("@u%d:x", i)), now.Add(time.Minute), now)
 	}
@@ -94,7 +94,7 @@ func TestTypingIsTold(t *testing.T) {
 	var serials memorySerials
 	now := time.UnixMilli(1_700_000_000_000)
 	serials.start(now)
-	typing.start(&serials)
+	typing.start(&serials, now.Add(-maxTypingTime))
 	if typing.tell(1, "@a:x", false, now) {
 		t.Error("that nobody types is told")
 	}
@@ -108,6 +108,32 @@ func TestTypingIsTold(t *testing.T) {
 		{tellAgain + 2*time.Second, false, true}, {tellAgain + 3*time.Second, false, false}, {tellAgain + 4*time.Second, true, true},
 	} {
 		if got := typing.tell(1, "@a:x", step.types, now.Add(step.after)); got != step.want {
+			t.Errorf("after %v, typing %v: told %v", step.after, step.types, got)
+		}
+	}
+}
+
+// Who typed before a restart, and was told to others, may end after it: ends are told
+// for as long as anybody may have typed since then.
+func TestTypingEndsAfterRestart(t *testing.T) {
+	var typing typingRooms
+	var serials memorySerials
+	now := time.UnixMilli(1_700_000_000_000)
+	serials.start(now)
+	typing.start(&serials, now)
+	for _, step := range []struct {
+		after time.Duration
+		types bool
+		want  bool
+	}{
+		{time.Second, false, true}, {2 * time.Second, true, true}, {3 * time.Second, false, true},
+		{4 * time.Second, false, true}, {maxTypingTime, false, false},
+	} {
+		at := now.Add(step.after)
+		if step.types {
+			typing.set(1, "@a:x", at.Add(time.Minute), at)
+		}
+		if got := typing.tell(1, "@a:x", step.types, at); got != step.want {
 			t.Errorf("after %v, typing %v: told %v", step.after, step.types, got)
 		}
 	}
