@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -236,7 +237,7 @@ func (q *inboxQueue) next(now time.Time) (room store.RoomNum, wait time.Duration
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	wait = inboxMaxWait
-	var longest *inboxOrigin
+	var longest inboxTurn
 	for num, r := range q.rooms {
 		if r.busy || len(r.of) == 0 {
 			continue
@@ -247,20 +248,34 @@ func (q *inboxQueue) next(now time.Time) (room store.RoomNum, wait time.Duration
 		}
 		for origin := range r.of {
 			o := q.origins[origin]
-			if o == nil || longest != nil && (o.served > longest.served || o.served == longest.served && num > room) {
+			if o == nil {
 				continue
 			}
-			room, longest = num, o
+			if turn := (inboxTurn{o.served, num, origin}); longest.room == 0 || turn.before(longest) {
+				longest = turn
+			}
 		}
 	}
-	if longest != nil {
+	if longest.room != 0 {
 		q.turn++
-		longest.served = q.turn
-		r := q.rooms[room]
+		q.origins[longest.origin].served = q.turn
+		r := q.rooms[longest.room]
 		r.busy, r.fresh, r.tried = true, false, now
 		q.tell() // there may be more
 	}
-	return room, wait
+	return longest.room, wait
+}
+
+// An inboxTurn is when a room's events of one server come next: who was served longest
+// ago comes first, and of equals always the same.
+type inboxTurn struct {
+	served uint64
+	room   store.RoomNum
+	origin matrix.ServerName
+}
+
+func (t inboxTurn) before(u inboxTurn) bool {
+	return cmp.Or(cmp.Compare(t.served, u.served), cmp.Compare(t.room, u.room), cmp.Compare(t.origin, u.origin)) < 0
 }
 
 // rest notes that a room was tried, and when it is tried again where events are left.

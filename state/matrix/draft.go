@@ -1,8 +1,10 @@
 package matrix
 
 import (
-	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -65,9 +67,7 @@ func (d Draft) pdu(v *Version, p Placing, server ServerName) ([]byte, error) {
 	dst = appendIDs(append(dst, `{"auth_events":`...), v, p.Auth, p.AuthHashes)
 	dst = append(append(dst, `,"content":`...), content...)
 	dst = strconv.AppendInt(append(dst, `,"depth":`...), min(p.Depth, v.MaxDepth), 10)
-	if v.EventIDs == EventIDGiven {
-		dst = appendQuoted(append(dst, `,"event_id":`...), string(newEventID(server)))
-	}
+	behindDepth := len(dst)
 	dst = strconv.AppendInt(append(dst, `,"origin_server_ts":`...), d.OriginServerTS, 10)
 	dst = appendIDs(append(dst, `,"prev_events":`...), v, p.Prev, p.PrevHashes)
 	if d.Redacts != "" && !v.RedactsInContent {
@@ -80,7 +80,12 @@ func (d Draft) pdu(v *Version, p Placing, server ServerName) ([]byte, error) {
 	if d.StateKey != nil {
 		dst = appendQuoted(append(dst, `,"state_key":`...), *d.StateKey)
 	}
-	return append(appendQuoted(append(dst, `,"type":`...), d.Type), '}'), nil
+	dst = append(appendQuoted(append(dst, `,"type":`...), d.Type), '}')
+	if v.EventIDs == EventIDGiven {
+		id := appendQuoted([]byte(`,"event_id":`), string(givenEventID(dst, server)))
+		dst = slices.Insert(dst, behindDepth, id...)
+	}
+	return dst, nil
 }
 
 // content is the draft's content in canonical form, with redacts if it goes there.
@@ -120,7 +125,9 @@ func appendIDs(dst []byte, v *Version, ids []EventID, hashes []Hash) []byte {
 	return append(dst, ']')
 }
 
-// newEventID makes a random ID for an event of versions 1 and 2.
-func newEventID(server ServerName) EventID {
-	return EventID("$" + rand.Text()[:18] + ":" + string(server))
+// givenEventID makes the ID of an event of versions 1 and 2 from all else that the event
+// says: the same draft has the same ID each time, and no other one has it.
+func givenEventID(pdu []byte, server ServerName) EventID {
+	sum := sha256.Sum256(pdu)
+	return EventID("$" + base64.RawURLEncoding.EncodeToString(sum[:18]) + ":" + string(server))
 }

@@ -40,9 +40,19 @@ func TestBuildHashPairs(t *testing.T) {
 	if strings.Count(string(e.JSON()), pair) != 2 {
 		t.Errorf("no %s twice in %s", pair, e.JSON())
 	}
-	other := build(t, v, Draft{Type: "m.room.message", Content: []byte(`{}`)})
-	if server, ok := e.ID.Server(); !ok || server != "example.org" || len(e.ID) != len("$:example.org")+18 || other.ID == e.ID {
-		t.Errorf("IDs %s and %s", e.ID, other.ID)
+}
+
+// The ID of an event of versions 1 and 2 is that of its draft, as the hash is later.
+func TestBuildGivenID(t *testing.T) {
+	v := version(t, "2")
+	e := build(t, v, Draft{Type: "m.room.message", Content: []byte(`{}`)})
+	if server, ok := e.ID.Server(); !ok || server != "example.org" || len(e.ID) != len("$:example.org")+24 {
+		t.Errorf("ID %s", e.ID)
+	}
+	same := build(t, v, Draft{Type: "m.room.message", Content: []byte(`{ }`)})
+	other := build(t, v, Draft{Type: "m.room.message", Content: []byte(`{"body":""}`)})
+	if same.ID != e.ID || other.ID == e.ID {
+		t.Errorf("%s, of the same draft %s, of another %s", e.ID, same.ID, other.ID)
 	}
 }
 
