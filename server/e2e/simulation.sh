@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Simulated worlds, each lived through twice: a seed must not fail, and must go the same
+# way both times, so that one that fails can be looked into. It is what
+# `go test ./server -run TestSimulation` tells, where Go's runtime leaves some of it to
+# chance: which of the timers of one moment fires first, the order of maps, and more.
+#
+#   simulation.sh FIRST [LAST]    default: LAST is FIRST; a seed takes a few seconds
+#
+#   SIM_LOG=1     show what the servers log, where a seed fails
+#   SIM_ONCE=1    live once through each, in half the time
+#
+# It needs Go and takes all processors. What it prints of a seed is the digest of all
+# that the servers told each other.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+first=${1:?which seeds? simulation.sh FIRST [LAST]}
+last=${2:-$first}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+
+# certain FILE PATTERN REPLACEMENT: takes an element of chance out of Go's runtime.
+certain() {
+	local file=$dir/$1
+	[[ -e $file ]] || cp "$runtime/$1" "$file"
+	sed "s/$2/$3/" "$file" >"$file.changed"
+	if cmp -s "$file" "$file.changed"; then
+		echo "$(go version) leaves something else to chance: $runtime/$1 has no $2" >&2
+		exit 1
+	fi
+	mv "$file.changed" "$file"
+}
+
+runtime=$(go env GOROOT)/src/runtime
+certain time.go 't\.rand = cheaprand()' 't.rand = 0'                  # timers of one moment
+certain select.go 'cheaprandn(uint32(norder + 1))' '0 * norder'       # what is ready at once
+certain rand.go 'globalRand\.state\.Init(\*seed)' 'clear(seed[:]); &' # hashes
+certain rand.go 'return rand()' 'return 1'                            # the order of maps
+certain proc.go 'if retake(now)' 'if false \&\& retake(now)'          # who is interrupted
+for file in "$dir"/*.go; do
+	printf '"%s": "%s"\n' "$runtime/${file##*/}" "$file"
+done | paste -sd, | sed 's/.*/{"Replace": {&}}/' >"$dir/overlay.json"
+go test -c -overlay "$dir/overlay.json" -o "$dir/server.test" ./server
+
+# live SEED: lives through one seed, and says what came of it.
+live() {
+	local seed=$1 options=(-test.v -test.run '^TestSimulation$' -sim.seed "$1") digests=() time
+	[[ ! ${SIM_LOG:-} ]] || options+=(-sim.log)
+	local times=(first second)
+	[[ ! ${SIM_ONCE:-} ]] || times=(first)
+	for time in "${times[@]}"; do
+		if ! (cd server && TMPDIR=$dir "$dir/server.test" "${options[@]}" >"$dir/$seed.$time" 2>&1); then
+			printf 'seed %s FAILS\n' "$seed"
+			grep -v '^=== ' "$dir/$seed.$time"
+			return 1
+		fi
+		digests+=("$(sed -n 's/.*digest \([0-9a-f]*\)$/\1/p' "$dir/$seed.$time")")
+		rm "$dir/$seed.$time"
+	done
+	if [[ ${digests[0]} != "${digests[-1]}" ]]; then
+		printf 'seed %s went two ways: %s\n' "$seed" "${digests[*]}"
+		return 1
+	fi
+	printf 'seed %s %s\n' "$seed" "${digests[0]}"
+}
+export -f live
+export dir
+
+seq "$first" "$last" | xargs -P "$(nproc)" -I{} bash -c 'live {}'
