@@ -107,7 +107,7 @@ func (s *Server) openParts(dialer *remote.Dialer) (err error) {
 		if s.network, err = s.newNetwork(rooms, memory); err != nil {
 			return err
 		}
-		rooms.SetOutside(state.Outside{Invite: s.network.Invite, Sign: s.network.SignByPolicy, Alias: s.network.Alias})
+		rooms.SetOutside(state.Outside{Invite: s.network.Invite, Sign: s.network.SignByPolicy, Alias: s.network.Alias, KeyHolds: s.network.KeyHolds})
 		s.sender = s.newSender()
 		s.joiner = s.newJoiner(rooms, memory)
 		mediaConfig.Fetch = s.network.Media

@@ -13,10 +13,10 @@ import (
 
 // A Join is a local user's wish to be in a room.
 type Join struct {
-	Room             matrix.RoomID
-	User             matrix.UserID
-	Reason           string
-	ThirdPartyInvite jsontext.Value // proof of an invite by address, {"signed": …}, or nothing
+	Room   matrix.RoomID
+	User   matrix.UserID
+	Reason string
+	Proof  *ThirdPartyProof // that an invite by address is the user's; or nil
 
 	// Extra is what else the member event shall say. Of the keys that member
 	// events have by the specification none is taken from here.
@@ -30,13 +30,8 @@ type Join struct {
 // ErrUnableToGrantJoin. Spec: CS Joining rooms, Restricted rooms, Third-party
 // invites.
 func (r *Rooms) Join(ctx context.Context, j Join) error {
-	if j.ThirdPartyInvite != nil {
-		_, err := r.produce(ctx, j.Room, func(rm *room) (matrix.EventID, error) {
-			if was, err := rm.membership(j.User); err != nil || was == matrix.Join {
-				return "", err
-			}
-			return rm.redeem(j.User, j.ThirdPartyInvite)
-		})
+	if j.Proof != nil {
+		err := r.redeem(ctx, *j.Proof, func(rm *room, was matrix.Membership) (bool, error) { return was != matrix.Join, nil })
 		if err != nil {
 			return err
 		}

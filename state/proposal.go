@@ -23,6 +23,9 @@ type Outside struct {
 	// Alias asks another server where an alias of it leads, and which servers are in
 	// that room. Spec: SS query/directory.
 	Alias func(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, []matrix.ServerName, error)
+	// KeyHolds asks at a URL of an identity server whether a key of it, in the base64 that
+	// the room has, is still good. Spec: Identity Service, pubkey/isvalid.
+	KeyHolds func(ctx context.Context, url, key string) (bool, error)
 }
 
 // SetOutside says how other servers are asked. Until then, as where federation is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -28,12 +29,16 @@ func (h *house) proof(key matrix.SigningKey, user matrix.UserID, token string) j
 	h.Helper()
 	signed, err := matrix.SignJSON(fmt.Appendf(nil, `{"mxid":%q,"sender":%q,"token":%q}`, user, alice, token), "id.example", key)
 	h.must(err)
-	return fmt.Appendf(nil, `{"signed":%s}`, signed)
+	return signed
 }
 
-// redeem joins a user by a proof.
+// redeem joins a user by a proof, or without one.
 func (h *house) redeem(room matrix.RoomID, user matrix.UserID, proof jsontext.Value) error {
-	return h.rooms.Join(context.Background(), Join{Room: room, User: user, ThirdPartyInvite: proof})
+	join := Join{Room: room, User: user}
+	if proof != nil {
+		join.Proof = &ThirdPartyProof{Room: room, Sender: alice, User: user, Signed: proof}
+	}
+	return h.rooms.Join(context.Background(), join)
 }
 
 // An invite by address in every version: it is redeemed by who the identity server
@@ -61,11 +66,11 @@ func TestThirdPartyInvite(t *testing.T) {
 				{"a proof by another", h.proof(other, bob, "token"), auth.ThirdPartyBadSignature},
 				{"a proof for another", h.proof(identity, carol, "token"), auth.ThirdPartyOtherUser},
 				{"a proof of another invite", h.proof(identity, bob, "tokens"), ErrForbidden},
-				{"an unsigned proof", fmt.Appendf(nil, `{"signed":{"mxid":%q,"token":"token"}}`, bob), auth.ThirdPartyBadSignature},
-				{"a proof without a user", []byte(`{"signed":{"token":"token"}}`), auth.ThirdPartyNoToken},
-				{"a proof without a token", fmt.Appendf(nil, `{"signed":{"mxid":%q}}`, bob), ErrForbidden},
-				{"a proof of no form", []byte(`{"signed":"token"}`), ErrBadEvent},
-				{"an empty proof", []byte(`{}`), ErrBadEvent},
+				{"an unsigned proof", fmt.Appendf(nil, `{"mxid":%q,"token":"token"}`, bob), auth.ThirdPartyBadSignature},
+				{"a proof without a user", []byte(`{"token":"token"}`), auth.ThirdPartyNoToken},
+				{"a proof without a token", fmt.Appendf(nil, `{"mxid":%q}`, bob), ErrForbidden},
+				{"a proof of no form", []byte(`"token"`), ErrBadEvent},
+				{"an empty proof", []byte(`{}`), ErrForbidden},
 			} {
 				h.wantReason(tt.what, h.redeem(room, bob, tt.proof), tt.want)
 			}
@@ -170,5 +175,55 @@ func TestThirdPartyInviteLevel(t *testing.T) {
 		h.wantReason("version "+v.ID, err, auth.ThirdPartyInviteLevel)
 		_, err = h.set(room, alice, "m.room.third_party_invite", "token", offer(identity))
 		h.wantReason("version "+v.ID, err, nil)
+	}
+}
+
+// Whoever makes an invite of a proof asks the identity server whether its key still
+// holds, where the room says where to ask; one that holds is enough.
+func TestThirdPartyKeyHolds(t *testing.T) {
+	public := base64.RawStdEncoding.EncodeToString(identity.Private.Public().(ed25519.PublicKey))
+	key := func(url string) string { return fmt.Sprintf(`{"key_validity_url":%q,"public_key":%q}`, url, public) }
+	silence := errors.New("nobody there")
+	for _, tt := range []struct {
+		what, offer string
+		off         bool
+		asked       string
+		want        error
+	}{
+		{"good", key("good"), false, "good", nil},
+		{"revoked", key("revoked"), false, "revoked", ErrForbidden},
+		{"away", key("away"), false, "away", silence},
+		{"one of two is good", `{"public_keys":[` + key("revoked") + `,` + key("good") + `]}`, false, "revoked good", nil},
+		{"revoked and away", `{"public_keys":[` + key("revoked") + `,` + key("away") + `]}`, false, "revoked away", silence},
+		{"too many", `{"public_keys":[` + strings.Repeat(key("revoked")+`,`, maxKeysAsked) + key("good") + `]}`, false,
+			strings.Repeat("revoked ", maxKeysAsked), ErrForbidden},
+		{"one that needs no asking", `{"public_keys":[` + key("away") + `,` + fmt.Sprintf(`{"public_key":%q}`, public) + `]}`, false, "", nil},
+		{"nobody can be asked", key("good"), true, "", ErrForbidden},
+	} {
+		h := newHouse(t)
+		var asked []string
+		if !tt.off {
+			h.rooms.SetOutside(Outside{KeyHolds: func(_ context.Context, url, key string) (bool, error) {
+				if asked = append(asked, url); key != public {
+					t.Errorf("asked about the key %s", key)
+				}
+				if url == "away" {
+					return false, silence
+				}
+				return url == "good", nil
+			}})
+		}
+		room := h.create(Creation{Creator: alice, Preset: PresetPrivate, Version: "11"})
+		_, err := h.set(room, alice, "m.room.third_party_invite", "token", tt.offer)
+		h.must(err)
+		if err := h.redeem(room, bob, h.proof(identity, bob, "token")); !errors.Is(err, tt.want) || tt.want == nil && err != nil {
+			t.Errorf("%s: %v, want %v", tt.what, err, tt.want)
+		}
+		if got := strings.Join(asked, " "); got != strings.TrimSpace(tt.asked) {
+			t.Errorf("%s: asked %s", tt.what, got)
+		}
+		if tt.want != nil {
+			h.wantReason("the join that follows", h.join(room, bob), auth.JoinRefused)
+		}
 	}
 }

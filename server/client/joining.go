@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/server/api"
@@ -18,8 +19,8 @@ const maxSmallBody = 64 << 10
 // joinRequest is the body of the endpoints that join. What it has beyond the
 // specification goes into the member event, as clients know it from other servers.
 type joinRequest struct {
-	Reason           string         `json:"reason"`
-	ThirdPartySigned jsontext.Value `json:"third_party_signed"`
+	Reason string         `json:"reason"`
+	Signed jsontext.Value `json:"third_party_signed"`
 
 	Extra map[string]jsontext.Value `json:",embed"`
 }
@@ -51,17 +52,48 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request, who session, room 
 	if err := s.limits.Take(api.LimitJoin, string(who.user)); err != nil {
 		return err
 	}
-	if err := s.refuseGuestIn(room, who); err != nil {
+	err := s.refuseGuestIn(room, who)
+	if err != nil {
 		return err
 	}
 	join := state.Join{Room: room, User: who.user, Reason: req.Reason, Extra: req.Extra}
-	if signed := req.ThirdPartySigned; signed.Kind() == '{' {
-		join.ThirdPartyInvite = append(append([]byte(`{"signed":`), signed...), '}')
+	if join.Proof, err = req.proof(room, who.user); err != nil {
+		return err
 	}
 	if err := s.joinAnywhere(r.Context(), join, servers); err != nil {
 		return err
 	}
 	return api.WriteJSON(w, roomAnswer{room})
+}
+
+// proof reads third_party_signed, what an identity server says of whose an invite by
+// address is; nil where the client has none. Whether it holds is the room's to say.
+//
+// Spec: CS Joining rooms.
+func (req joinRequest) proof(room matrix.RoomID, user matrix.UserID) (*state.ThirdPartyProof, error) {
+	if req.Signed.Kind() != '{' {
+		return nil, nil
+	}
+	var signed struct {
+		Sender string         `json:"sender"`
+		User   string         `json:"mxid"`
+		Token  string         `json:"token"`
+		By     jsontext.Value `json:"signatures"`
+	}
+	if err := json.Unmarshal(req.Signed, &signed); err != nil {
+		return nil, api.InvalidParam("third_party_signed", err)
+	}
+	if signed.Token == "" || signed.By.Kind() != '{' {
+		return nil, api.ErrInvalidParam.Because("third_party_signed has no token or no signatures")
+	}
+	if signed.User != string(user) {
+		return nil, api.ErrForbidden.Because("The proof of the invite by address is another user's")
+	}
+	sender, err := matrix.ParseUserID(signed.Sender)
+	if err != nil {
+		return nil, api.InvalidParam("third_party_signed.sender", err)
+	}
+	return &state.ThirdPartyProof{Room: room, Sender: sender, User: user, Signed: req.Signed}, nil
 }
 
 // joinAnywhere joins a user to a room of this server or of another one.

@@ -3,13 +3,11 @@ package federation
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/server/api"
-	"hearth/server/remote"
 	"hearth/state"
 	"hearth/state/matrix"
 	"hearth/store"
@@ -128,13 +126,5 @@ func (s *Server) redeem(ctx context.Context, p state.ThirdPartyProof) error {
 	if resident {
 		return s.rooms.Redeem(ctx, p)
 	}
-	return s.network.Do(ctx, p.Sender.Server(), remote.Request{
-		Method: http.MethodPut,
-		Path:   "/_matrix/federation/v1/exchange_third_party_invite/" + url.PathEscape(string(p.Room)),
-		Body: map[string]any{
-			"type": "m.room.member", "room_id": p.Room, "sender": p.Sender, "state_key": p.User,
-			"content": state.ThirdPartyInvite(p, string(p.User)),
-		},
-		Timeout: maxOnBindTime,
-	}, nil)
+	return s.network.Exchange(ctx, p.Sender.Server(), p)
 }

@@ -213,9 +213,15 @@ func (j *Joiner) Join(ctx context.Context, join state.Join, servers []matrix.Ser
 	}
 }
 
-// joinOutside joins a user by way of other servers. done is false where a join of another
+// joinOutside joins a user by way of other servers, with an invite in return for a proof.
+// done is false where a join of another
 // user to the room was waited for, or ctx ended first.
 func (j *Joiner) joinOutside(ctx context.Context, join state.Join, servers []matrix.ServerName) (done bool, err error) {
+	if join.Proof != nil {
+		if servers, err = j.redeem(ctx, join, servers); err != nil {
+			return true, err
+		}
+	}
 	w, err := j.enter(join, servers)
 	if err != nil {
 		return true, err

@@ -158,7 +158,7 @@ func (n *Network) redirected(ctx context.Context, location string, q MediaQuery)
 		cancel()
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	client := http.Client{Transport: n.wellKnown.Transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+	client := http.Client{Transport: n.documents.Transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return ErrRedirect
 	}}
 	res, err := client.Do(req)

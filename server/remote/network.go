@@ -30,7 +30,7 @@ type Network struct {
 	log       *slog.Logger
 	now       func() time.Time
 	transport *http.Transport
-	wellKnown *http.Client
+	documents *http.Client
 
 	free     *semaphore.Weighted // of the requests under way
 	patient  *semaphore.Weighted // of those that no user waits for, who leave some to users
@@ -118,7 +118,7 @@ func NewNetwork(config NetworkConfig) *Network {
 		silent:         make(map[matrix.ServerName]silence),
 	}
 	n.transport = n.newTransport()
-	n.wellKnown = n.newWellKnownClient()
+	n.documents = n.newDocumentClient()
 	return n
 }
 

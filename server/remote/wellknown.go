@@ -67,7 +67,7 @@ func (n *Network) askWellKnown(ctx context.Context, server matrix.ServerName) (m
 	if err != nil {
 		return "", 0, fmt.Errorf("well-known document of %s: %w", server, err)
 	}
-	res, err := n.wellKnown.Do(req)
+	res, err := n.documents.Do(req)
 	if err != nil {
 		return unanswered, 0, err
 	}
@@ -128,9 +128,9 @@ func keepFor(h http.Header, now time.Time) time.Duration {
 	return min(max(keep, wellKnownLeast), wellKnownMost)
 }
 
-// newWellKnownClient returns the client for documents: each host is asked once and
+// newDocumentClient returns the client for documents: each host is asked once and
 // left.
-func (n *Network) newWellKnownClient() *http.Client {
+func (n *Network) newDocumentClient() *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Client{

@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -68,23 +69,33 @@ func (m *memberChange) thirdPartyInvite() error {
 	// `signed` matches any public key in the `m.room.third_party_invite` event, allow."
 	// ThirdPartyBadSignature. v1-5 5.3.1.8, v6-7 4.3.1.8, v8-11 4.4.1.8, v12 5.4.1.8:
 	// "Otherwise, reject."
-	if !signedByAny(signed, inviteKeys(invite)) {
-		return m.refuse(ThirdPartyBadSignature, "The invite by address is not signed with a key that this room knows")
+	for range InviteSigners(invite, signed) {
+		return nil
 	}
-	return nil
+	return m.refuse(ThirdPartyBadSignature, "The invite by address is not signed with a key that this room knows")
+}
+
+// An InviteKey is a key that may sign for an m.room.third_party_invite event.
+type InviteKey struct {
+	Text string // as the event has it
+	// Validity is the URL that tells whether the key is still good; empty where there is
+	// none to ask.
+	Validity string
+	public   ed25519.PublicKey
 }
 
 // inviteKeys are the keys that may sign for an m.room.third_party_invite event: "A
 // single public key in the `public_key` property. A list of public keys in the
 // `public_keys` property" (rule 7's continuation, 7.1 and 7.2).
-func inviteKeys(invite *matrix.Event) []ed25519.PublicKey {
-	var keys []ed25519.PublicKey
+func inviteKeys(invite *matrix.Event) []InviteKey {
+	var keys []InviteKey
 	add := func(object jsontext.Value) {
 		v, _ := property(object, "public_key")
-		if text, ok := stringOf(v); ok {
-			if key, ok := decodeKey(text); ok {
-				keys = append(keys, key)
-			}
+		text, _ := stringOf(v)
+		if public, ok := decodeKey(text); ok {
+			v, _ := property(object, "key_validity_url")
+			url, _ := stringOf(v)
+			keys = append(keys, InviteKey{Text: text, Validity: url, public: public})
 		}
 	}
 	add(invite.Content)
@@ -109,26 +120,29 @@ func decodeKey(text string) (ed25519.PublicKey, bool) {
 	return key, err == nil && len(key) == ed25519.PublicKeySize
 }
 
-// signedByAny reports whether one of the signatures in signed is by one of keys.
-func signedByAny(signed jsontext.Value, keys []ed25519.PublicKey) bool {
-	tries := 0
-	raw, _ := property(signed, "signatures")
-	for server, ids := range sortedObject(raw) {
-		for id := range sortedObject(ids) {
-			if !strings.HasPrefix(id, "ed25519:") {
-				continue
-			}
-			for _, key := range keys {
-				if tries++; tries > maxSignatureTries {
-					return false
+// InviteSigners are the keys of an m.room.third_party_invite event with which an
+// identity server has signed whose the address is: signed, of a member event's
+// third_party_invite.
+func InviteSigners(invite *matrix.Event, signed jsontext.Value) iter.Seq[InviteKey] {
+	return func(yield func(InviteKey) bool) {
+		keys, tries := inviteKeys(invite), 0
+		raw, _ := property(signed, "signatures")
+		for server, ids := range sortedObject(raw) {
+			for id := range sortedObject(ids) {
+				if !strings.HasPrefix(id, "ed25519:") {
+					continue
 				}
-				if matrix.VerifyJSON(signed, server, id, key) == nil {
-					return true
+				for _, key := range keys {
+					if tries++; tries > maxSignatureTries {
+						return
+					}
+					if matrix.VerifyJSON(signed, server, id, key.public) == nil && !yield(key) {
+						return
+					}
 				}
 			}
 		}
 	}
-	return false
 }
 
 // sortedObject walks the properties of a JSON object by name, so that the tries

@@ -1,0 +1,70 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// An identity server says whether its key holds; what says neither is no answer, and
+// only HTTPS is asked.
+func TestKeyHolds(t *testing.T) {
+	for _, tt := range []struct {
+		what, url, answer string
+		status            int
+		holds, told       bool
+		asked             string
+	}{
+		{"a good key", "https://id.test/valid", `{"valid":true}`, 200, true, true, "/valid?public_key=a%2Bb"},
+		{"a revoked key", "https://id.test/valid", `{"valid":false}`, 200, false, true, "/valid?public_key=a%2Bb"},
+		{"a key it never had", "https://id.test/valid", `{"errcode":"M_NOT_FOUND"}`, 404, false, true, "/valid?public_key=a%2Bb"},
+		{"another query", "https://id.test/?x=1&public_key=mine#x", `{"valid":true}`, 200, true, true, "/?public_key=a%2Bb&x=1"},
+		{"nothing", "https://id.test/valid", `{}`, 200, false, false, "/valid?public_key=a%2Bb"},
+		{"no boolean", "https://id.test/valid", `{"valid":"true"}`, 200, false, false, "/valid?public_key=a%2Bb"},
+		{"a fault", "https://id.test/valid", `{"valid":true}`, 500, false, false, "/valid?public_key=a%2Bb"},
+		{"too much", "https://id.test/valid", `{"valid":true,"x":"` + strings.Repeat("x", maxKeyHolds) + `"}`, 200, false, false, "/valid?public_key=a%2Bb"},
+		{"no HTTPS", "http://id.test/valid", `{"valid":true}`, 200, false, false, ""},
+		{"a password", "https://a:b@id.test/valid", `{"valid":true}`, 200, false, false, ""},
+		{"no URL", "id.test", `{"valid":true}`, 200, false, false, ""},
+		{"another host", "https://other.test/valid", `{"valid":true}`, 200, false, false, ""},
+	} {
+		i := newInternet(t)
+		i.addrs["id.test"] = []string{"10.0.0.1"}
+		var asked atomic.Value
+		asked.Store("")
+		i.serve("10.0.0.1:443", "id.test", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Store(r.URL.String())
+			w.WriteHeader(tt.status)
+			fmt.Fprint(w, tt.answer)
+		}))
+		n := openNetwork(t, i, t.TempDir(), nil)
+		holds, err := n.KeyHolds(t.Context(), tt.url, "a+b")
+		if holds != tt.holds || (err == nil) != tt.told || err != nil && !errors.Is(err, ErrUnreachable) {
+			t.Errorf("%s: %v, %v", tt.what, holds, err)
+		}
+		if asked.Load() != tt.asked {
+			t.Errorf("%s: asked %s", tt.what, asked.Load())
+		}
+	}
+}
+
+// Who is silent about a key is not waited for for ever.
+func TestKeyHoldsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newInternet(t)
+		i.addrs["id.test"] = []string{"10.0.0.1"}
+		i.holes["10.0.0.1:443"] = true
+		n := openNetwork(t, i, t.TempDir(), nil)
+		defer n.stop()
+		began := time.Now()
+		_, err := n.KeyHolds(t.Context(), "https://id.test/valid", "key")
+		if took := time.Since(began); !errors.Is(err, ErrUnreachable) || took > keyHoldsTimeout {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
+}
