@@ -29,44 +29,49 @@ func (h *homestead) waits(server matrix.ServerName) (n, size int, first string) 
 	return n, size, first
 }
 
-// An outbox does not grow for ever: of what a server never takes the oldest goes, and
-// all that waits for one that has not answered for months.
+// What waits for other servers does not grow for ever: of too much the oldest goes, first
+// what waits for those that have been silent longest. Less than that waits however long
+// a server is away.
 func TestOutboxIsBounded(t *testing.T) {
 	h, o := newHomestead(t, "here.test"), newPostOffice(t)
-	put := func(server matrix.ServerName, n, size int) {
-		for i := range n {
-			h.must(h.store.Update(context.Background(), func(tx *store.Tx) error {
-				num, err := tx.PutServerNum(server)
-				if err != nil {
-					return err
-				}
-				return tx.PutOutbox(num, fmt.Appendf(nil, `{"n":%d,"x":%q}`, i, strings.Repeat("x", size)))
-			}))
-		}
+	for _, server := range []matrix.ServerName{"gone.test", "silent.test", "large.test", "well.test"} {
+		n := map[bool]int{true: 200, false: 50}[server == "large.test"]
+		h.must(h.store.Update(context.Background(), func(tx *store.Tx) error {
+			num, err := tx.PutServerNum(server)
+			for i := 0; i < n && err == nil; i++ {
+				err = tx.PutOutbox(num, fmt.Appendf(nil, `{"n":%3d,"x":%q}`, i, strings.Repeat("x", 1000-16)))
+			}
+			return err
+		}))
 	}
-	put("gone.test", 3, 10)
-	put("large.test", 90, 100<<10)
-	put("silent.test", 3, 10)
-	put("well.test", 3, 10)
 	s := newSender(h.store, o.do, func(matrix.ServerName) time.Time { return time.Time{} }, SenderConfig{})
 	s.silence = func(server matrix.ServerName) time.Time {
 		switch server {
 		case "gone.test":
-			return time.Now().Add(-maxSilence - time.Hour)
+			return time.Now().AddDate(-2, 0, 0)
 		case "silent.test":
-			return time.Now().Add(-maxSilence + time.Hour)
+			return time.Now().Add(-time.Hour)
 		}
 		return time.Time{}
 	}
-	h.must(s.sweepOutbox(context.Background()))
-	for server, want := range map[matrix.ServerName]int{"gone.test": 0, "silent.test": 3, "well.test": 3} {
-		if n, _, _ := h.waits(server); n != want {
-			t.Errorf("%d wait for %s, want %d", n, server, want)
+	for _, step := range []struct {
+		most, kept                int
+		gone, silent, large, well int
+	}{
+		{350_000, 300_000, 50, 50, 200, 50},
+		{349_999, 320_000, 20, 50, 200, 50},
+		{319_999, 280_000, 0, 30, 200, 50},
+		{279_999, 150_000, 0, 0, 100, 50},
+		{149_999, 20_000, 0, 0, 0, 20},
+	} {
+		h.must(s.sweepOutbox(context.Background(), step.most, step.kept))
+		for server, want := range map[matrix.ServerName]int{"gone.test": step.gone, "silent.test": step.silent, "large.test": step.large, "well.test": step.well} {
+			n, size, first := h.waits(server)
+			had := map[bool]int{true: 200, false: 50}[server == "large.test"]
+			if n != want || size != 1000*want || n > 0 && first != fmt.Sprintf(`{"n":%3d,"x":"xxxxxxxxx`, had-n)[:20] {
+				t.Errorf("%+v: %d of %d bytes wait for %s, the first is %s", step, n, size, server, first)
+			}
 		}
-	}
-	n, size, first := h.waits("large.test")
-	if n == 0 || size > keptOutbox || size < keptOutbox-200<<10 || first != fmt.Sprintf(`{"n":%d,"x":"xxxxxxxxx`, 90-n)[:20] {
-		t.Errorf("%d of %d bytes wait, the first is %s", n, size, first)
 	}
 }
 
