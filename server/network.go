@@ -56,8 +56,8 @@ func (s *Server) newJoiner(rooms *state.Rooms, memory *budget) *remote.Joiner {
 		Budget:  memory.take,
 		Settle:  s.sender.Settle,
 		Joined:  func(room matrix.RoomID) { s.federation.Joined(room) },
-		LeftOut: func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) (bool, error) {
-			return s.federation.LeftOut(ctx, room, from, pdu, state)
+		LeftOut: func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdus []jsontext.Value, state bool) (int, error) {
+			return s.federation.LeftOut(ctx, room, from, pdus, state)
 		},
 		Log: s.log,
 	})

@@ -33,10 +33,23 @@ certain() {
 
 runtime=$(go env GOROOT)/src/runtime
 certain time.go 't\.rand = cheaprand()' 't.rand = 0'                  # timers of one moment
-certain select.go 'cheaprandn(uint32(norder + 1))' '0 * norder'       # what is ready at once
+certain select.go 'cheaprandn(uint32(norder + 1))' 'lot(norder + 1)'  # what is ready at once
 certain rand.go 'globalRand\.state\.Init(\*seed)' 'clear(seed[:]); &' # hashes
 certain rand.go 'return rand()' 'return 1'                            # the order of maps
-certain proc.go 'if retake(now)' 'if false \&\& retake(now)'          # who is interrupted
+certain proc.go 'forcePreemptNS = 10 ' 'forcePreemptNS = 1000 '       # who is interrupted
+cat >>"$dir/select.go" <<'END'
+
+var lots uint32
+
+// lot is cheaprandn, the same in each run for what runs in virtual time.
+func lot(n int) uint32 {
+	if getg().bubble == nil {
+		return cheaprandn(uint32(n))
+	}
+	lots = lots*1664525 + 1013904223
+	return uint32(uint64(lots) * uint64(n) >> 32)
+}
+END
 for file in "$dir"/*.go; do
 	printf '"%s": "%s"\n' "$runtime/${file##*/}" "$file"
 done | paste -sd, | sed 's/.*/{"Replace": {&}}/' >"$dir/overlay.json"

@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -40,21 +41,30 @@ func (in *inbox) unkept(room store.RoomNum, events []*matrix.Event) (pdus []json
 	return pdus, err
 }
 
-// LeftOut keeps an event that a server gave in answer to a join, and that could not be
-// checked for now, be it used or not. state says whether it is part of the room's state,
-// or only cited by what is. Where too many events wait, it is not kept, and must not be
-// used: the join is worth more.
-func (s *Server) LeftOut(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) (kept bool, err error) {
+// leftOutStep is how many events are kept at a time, in one write.
+const leftOutStep = 64
+
+// LeftOut keeps events that a server gave in answer to a join, and that could not be
+// checked for now, be they used or not. state says whether they are part of the room's
+// state, or only cited by what is. Where too many events wait, only the first so many are
+// kept, and no more must be used: the join is worth more.
+func (s *Server) LeftOut(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdus []jsontext.Value, state bool) (kept int, err error) {
 	part := store.InboxCited
 	if state {
 		part = store.InboxState
 	}
-	err = s.inbox.keep(ctx, room, from, part, []jsontext.Value{pdu})
-	if errors.Is(err, errBusy) {
-		s.log.Warn("an event of a join is left out, as too many wait", "origin", from)
-		return false, nil
+	for some := range slices.Chunk(pdus, leftOutStep) {
+		err := s.inbox.keep(ctx, room, from, part, some)
+		if errors.Is(err, errBusy) {
+			s.log.Warn("events of a join are left out, as too many wait", "origin", from, "events", len(pdus)-kept)
+			return kept, nil
+		}
+		if err != nil {
+			return kept, err
+		}
+		kept += len(some)
 	}
-	return err == nil, err
+	return kept, nil
 }
 
 // Joined has the events tried that came for a room while it was being joined. It does

@@ -3,6 +3,7 @@ package federation
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -194,12 +195,29 @@ func TestTrustedIsKeptFirst(t *testing.T) {
 	}
 }
 
+// Of more than may wait of one server the first are kept, and it is told how many.
+func TestLeftOutIsBounded(t *testing.T) {
+	p := newPair(t)
+	room, err := p.peer.rooms.Create(p.Context(), state.Creation{Creator: alice, Version: "10", Preset: "public_chat"})
+	p.peer.must(err)
+	num, _ := p.arriveWithout(room)
+	var pdus []jsontext.Value
+	for i := range maxUnsureOrigin + leftOutStep {
+		pdus = append(pdus, fmt.Appendf(nil, `{"n":%d}`, i))
+	}
+	kept, err := p.server.LeftOut(p.Context(), num, peer, pdus, true)
+	stored, counted := p.waiting()
+	if want := maxUnsureOrigin / leftOutStep * leftOutStep; err != nil || kept != want || stored != want || counted != want {
+		t.Errorf("%d kept, %d stored, %d counted, want %d: %v", kept, stored, counted, want, err)
+	}
+}
+
 // leftOut has an event of the answer to a join kept.
 func (p *pair) leftOut(num store.RoomNum, pdu jsontext.Value, state bool) {
 	p.Helper()
-	kept, err := p.server.LeftOut(p.Context(), num, peer, pdu, state)
+	kept, err := p.server.LeftOut(p.Context(), num, peer, []jsontext.Value{pdu}, state)
 	p.here.must(err)
-	if !kept {
+	if kept != 1 {
 		p.Error("an event is not kept")
 	}
 }

@@ -37,7 +37,7 @@ type Joiner struct {
 	budget func(ctx context.Context, bytes int64) (release func(), err error)
 	joined func(matrix.RoomID)
 	// leftOut keeps what can only be checked later; see JoinerConfig.
-	leftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) (kept bool, err error)
+	leftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdus []jsontext.Value, state bool) (kept int, err error)
 	await   func(ctx context.Context, server matrix.ServerName)
 	step    int // events that are brought here at a time
 
@@ -59,11 +59,12 @@ type JoinerConfig struct {
 	// Joined is told of each room that was joined, right behind it. It must not
 	// block. If nil, nobody is told.
 	Joined func(matrix.RoomID)
-	// LeftOut is told of each event of the answer to a join that cannot be checked for
-	// now, as the key that it is signed with cannot be had, and keeps it for later: it was
-	// left out, or is used on the other server's word if it was kept. state says whether the
-	// room's state has it. If nil, such events are lost.
-	LeftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdu jsontext.Value, state bool) (kept bool, err error)
+	// LeftOut is told of events of the answer to a join that cannot be checked for now, as
+	// the keys that they are signed with cannot be had, and keeps them for later: they were
+	// left out, or are used on the other server's word if they were kept, which is told of
+	// the first so many. state says whether the room's state has them. If nil, such events
+	// are lost.
+	LeftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdus []jsontext.Value, state bool) (kept int, err error)
 	// Settle waits until a server has got what was sent to it before. It is called with a
 	// server by way of which a room is joined that we were in: it may not have heard that
 	// we left. If nil, nothing is waited for.
@@ -110,8 +111,8 @@ func newJoiner(c JoinerConfig) *Joiner {
 		c.Settle = func(context.Context, matrix.ServerName) {}
 	}
 	if c.LeftOut == nil {
-		c.LeftOut = func(context.Context, store.RoomNum, matrix.ServerName, jsontext.Value, bool) (bool, error) {
-			return false, nil
+		c.LeftOut = func(context.Context, store.RoomNum, matrix.ServerName, []jsontext.Value, bool) (int, error) {
+			return 0, nil
 		}
 	}
 	if c.Log == nil {

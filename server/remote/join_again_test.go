@@ -188,9 +188,14 @@ func TestJoinOnTrust(t *testing.T) {
 	}
 	j, _ := w.joiner(w[here])
 	var kept int
-	j.leftOut = func(_ context.Context, _ store.RoomNum, _ matrix.ServerName, pdu jsontext.Value, _ bool) (bool, error) {
-		kept++
-		return !bytes.Contains(pdu, []byte("@c:untold.test")), nil
+	j.leftOut = func(_ context.Context, _ store.RoomNum, _ matrix.ServerName, pdus []jsontext.Value, _ bool) (int, error) {
+		kept += len(pdus)
+		for i, pdu := range pdus {
+			if bytes.Contains(pdu, []byte("@c:untold.test")) {
+				return i, nil
+			}
+		}
+		return len(pdus), nil
 	}
 	j.verify = func(_ context.Context, events []*matrix.Event) []error {
 		errs := make([]error, len(events))

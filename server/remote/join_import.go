@@ -71,16 +71,21 @@ func (j *Joiner) bringSome(ctx context.Context, im *state.Import, later *postpon
 	}
 	refused = len(events) - len(sound)
 	refusals, err := im.Put(ctx, sound)
+	if err != nil {
+		return refused, err
+	}
+	var missing []state.ImportedEvent
 	for i, refusal := range refusals {
-		if refusal != nil {
-			refused++
-			j.log.Debug("an event of a join is left out", "event", sound[i].ID, "err", refusal)
-			if missing, _ := errors.AsType[*state.MissingError](refusal); missing != nil && later.count > 0 {
-				_, putErr := later.put(ctx, sound[i])
-				err = errors.Join(err, putErr)
-			}
+		if refusal == nil {
+			continue
+		}
+		refused++
+		j.log.Debug("an event of a join is left out", "event", sound[i].ID, "err", refusal)
+		if _, is := errors.AsType[*state.MissingError](refusal); is && later.count > 0 {
+			missing = append(missing, sound[i])
 		}
 	}
+	_, err = later.put(ctx, missing)
 	return refused, err
 }
 
@@ -96,11 +101,28 @@ type postponed struct {
 	count  int
 }
 
-func (p *postponed) put(ctx context.Context, ev state.ImportedEvent) (kept bool, err error) {
-	if p.count++; p.count > maxPostponed {
-		return false, nil
+// put keeps events, and says which of them are kept.
+func (p *postponed) put(ctx context.Context, events []state.ImportedEvent) (kept map[matrix.EventID]bool, err error) {
+	events = events[:min(len(events), maxPostponed-p.count)]
+	p.count += len(events)
+	kept = make(map[matrix.EventID]bool, len(events))
+	for _, inState := range [...]bool{true, false} {
+		var ids []matrix.EventID
+		var pdus []jsontext.Value
+		for _, ev := range events {
+			if ev.State == inState {
+				ids, pdus = append(ids, ev.ID), append(pdus, ev.JSON())
+			}
+		}
+		n, err := p.joiner.leftOut(ctx, p.join.Room, p.join.Server, pdus, inState)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids[:n] {
+			kept[id] = true
+		}
 	}
-	return p.joiner.leftOut(ctx, p.join.Room, p.join.Server, ev.JSON(), ev.State)
+	return kept, nil
 }
 
 // verifySome returns the events that may be used: those that are here already, and of
@@ -127,30 +149,31 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, later *postpo
 	if err := ctx.Err(); err != nil {
 		return nil, err // nothing was found out
 	}
-	sound, at := events[:0:0], 0
-	for i, ev := range events {
+	faults, at := make([]error, len(events)), 0
+	var unsure []state.ImportedEvent
+	for i := range events {
 		if known[i] {
-			sound = append(sound, ev)
 			continue
 		}
-		ev.Event = unknown[at]
-		err := errs[at]
+		events[i].Event, faults[i] = unknown[at], errs[at]
 		at++
-		if err != nil {
-			trusted := errors.Is(err, ErrKeyUntold) && ev.Type == "m.room.member"
-			if errors.Is(err, ErrUnreachable) {
-				kept, err := later.put(ctx, ev)
-				if err != nil {
-					return nil, err
-				}
-				trusted = trusted && kept
-			}
-			j.log.Debug("an event of a join is not checked", "event", ev.ID, "used", trusted, "err", err)
-			if !trusted {
-				continue
-			}
+		if errors.Is(faults[i], ErrUnreachable) {
+			unsure = append(unsure, events[i])
 		}
-		sound = append(sound, ev)
+	}
+	kept, err := later.put(ctx, unsure)
+	if err != nil {
+		return nil, err
+	}
+	sound := events[:0:0]
+	for i, ev := range events {
+		trusted := errors.Is(faults[i], ErrKeyUntold) && ev.Type == "m.room.member" && kept[ev.ID]
+		if faults[i] == nil || trusted {
+			sound = append(sound, ev)
+		}
+		if faults[i] != nil {
+			j.log.Debug("an event of a join is not checked", "event", ev.ID, "used", trusted, "err", faults[i])
+		}
 	}
 	return sound, nil
 }
