@@ -26,21 +26,27 @@ func (rm *room) carryIn(user store.UserNum) error {
 		return err
 	}
 	old := rm.tx.RoomNum(predecessor(create))
-	if old == 0 || old == rm.num {
-		return nil
-	}
-	head, err := rm.tx.Head(old)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	tombstone, err := EventAt(rm.tx, old, head.Current, "m.room.tombstone", "")
+	tombstone, err := rm.currentOf(old, "m.room.tombstone")
 	if tombstone == nil || err != nil || replacement(tombstone) != rm.id {
 		return err
 	}
 	return rm.carry(user, old, rm.num)
+}
+
+// currentOf returns an event of the current state of another room; nil where that room is
+// this one or not known here.
+func (rm *room) currentOf(other store.RoomNum, typ string) (*store.StoredEvent, error) {
+	if other == 0 || other == rm.num {
+		return nil, nil
+	}
+	head, err := rm.tx.Head(other)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return EventAt(rm.tx, other, head.Current, typ, "")
 }
 
 // carryOut is carryIn for the local users who were in the replacement before this
@@ -54,17 +60,7 @@ func (rm *room) carryOut(tombstone store.EventNum) error {
 		return err
 	}
 	fresh := rm.tx.RoomNum(replacement(ev))
-	if fresh == 0 || fresh == rm.num {
-		return nil
-	}
-	head, err := rm.tx.Head(fresh)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	create, err := EventAt(rm.tx, fresh, head.Current, "m.room.create", "")
+	create, err := rm.currentOf(fresh, "m.room.create")
 	if create == nil || err != nil || predecessor(create) != rm.id {
 		return err
 	}
