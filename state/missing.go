@@ -50,7 +50,7 @@ const (
 	maxGapStates = 3       // states below such events; the event itself has one beside them
 	maxFetched   = 1 << 14 // events by their IDs, over the whole call
 	maxRounds    = 1 << 10 // requests for those; each asks for up to maxTogether
-	maxHeldBytes = 4 << 20 // of events in memory that wait for what they cite or stand on
+	maxHeldBytes = 3 << 20 // of events in memory that wait for what they cite or stand on
 )
 
 // AcceptFrom is AcceptAll for events that a server sent, from which comes what they

@@ -18,12 +18,12 @@ import (
 
 // Bounds of the inbox.
 const (
-	inboxWorkers  = 4                // rooms that are worked on at a time
+	inboxWorkers  = 6                // rooms that are worked on at a time
 	inboxBatch    = 50               // events of a room that are read together
 	inboxBytes    = 1 << 20          // of those
 	inboxAge      = 24 * time.Hour   // after which an event is given up whose server cannot be asked
 	inboxPatience = 10 * time.Minute // for one try at one batch
-	inboxMemory   = 4 << 20          // that one try may use; see state.Rooms.AcceptFrom
+	inboxMemory   = 3 << 20          // that one try may use; see state.Rooms.AcceptFrom
 	inboxAgain    = 16               // tries in a row that bring an event nearer
 	inboxAwait    = 2 * time.Second  // for which a transaction waits for its first try
 	inboxBackoff  = time.Second      // after the first try in vain; doubles
@@ -34,9 +34,10 @@ const (
 )
 
 // An inbox has the events that other servers sent and that lack something, until that
-// is fetched: what they stand on or cite, or the key that they are signed with. They are in the store; here is which rooms have some. A few workers take
-// room after room, so that one room is worked on once at a time, in the order in which
-// its events came, and each server's events have their turn however many others send.
+// is fetched: what they stand on or cite, or the key that they are signed with. They are
+// in the store; here is which rooms have some. A few workers take room after room, so that
+// one room is worked on once at a time, in the order in which its events came, and each
+// server's events have their turn however many others send, and however slow those answer.
 //
 // An event leaves the inbox with a verdict, or when all servers that were asked say
 // that they do not have what it lacks. As long as its origin cannot be asked it is
@@ -50,6 +51,7 @@ type inbox struct {
 	now    func() time.Time
 	log    *slog.Logger
 	queue  inboxQueue
+	slow   slowTries
 }
 
 func newInbox(config Config) *inbox {
@@ -148,6 +150,9 @@ func (in *inbox) attend(ctx context.Context, room store.RoomNum) (left bool) {
 		return true
 	}
 	defer release()
+	ctx, yield := context.WithCancel(ctx)
+	defer yield()
+	defer in.slow.watch(yield)()
 	t := inboxTry{
 		inbox: in, ctx: ctx, room: room, silent: make(map[matrix.ServerName]bool), unsure: make(map[uint64]bool),
 	}

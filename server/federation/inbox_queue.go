@@ -231,8 +231,7 @@ func (q *inboxQueue) tell() {
 	}
 }
 
-// next takes the room that is due and has events of the server that was served
-// longest ago. If there is none it is 0, and wait says when to look again.
+// next takes the room that is due and whose turn it is. If there is none it is 0, and wait says when to look again.
 func (q *inboxQueue) next(now time.Time) (room store.RoomNum, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -251,7 +250,7 @@ func (q *inboxQueue) next(now time.Time) (room store.RoomNum, wait time.Duration
 			if o == nil {
 				continue
 			}
-			if turn := (inboxTurn{o.served, num, origin}); longest.room == 0 || turn.before(longest) {
+			if turn := (inboxTurn{o.served, r.tried, num, origin}); longest.room == 0 || turn.before(longest) {
 				longest = turn
 			}
 		}
@@ -267,15 +266,18 @@ func (q *inboxQueue) next(now time.Time) (room store.RoomNum, wait time.Duration
 }
 
 // An inboxTurn is when a room's events of one server come next: who was served longest
-// ago comes first, and of equals always the same.
+// ago comes first, of that server's rooms the one that was tried longest ago, and of
+// equals always the same.
 type inboxTurn struct {
 	served uint64
+	tried  time.Time
 	room   store.RoomNum
 	origin matrix.ServerName
 }
 
 func (t inboxTurn) before(u inboxTurn) bool {
-	return cmp.Or(cmp.Compare(t.served, u.served), cmp.Compare(t.room, u.room), cmp.Compare(t.origin, u.origin)) < 0
+	return cmp.Or(cmp.Compare(t.served, u.served), t.tried.Compare(u.tried),
+		cmp.Compare(t.room, u.room), cmp.Compare(t.origin, u.origin)) < 0
 }
 
 // rest notes that a room was tried, and when it is tried again where events are left.

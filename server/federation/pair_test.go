@@ -165,10 +165,11 @@ type pair struct {
 	stop       func()
 	ahead      atomic.Int64 // by how much the clock of the inbox is wrong
 
-	mu    sync.Mutex // guards what is below
-	down  bool       // the peer cannot be asked
-	mute  bool       // it has nothing
-	asked []string   // what was asked for
+	mu    sync.Mutex                      // guards what is below
+	down  bool                            // the peer cannot be asked
+	mute  bool                            // it has nothing
+	asked []string                        // what was asked for
+	slow  map[matrix.RoomID]time.Duration // how long it thinks about missing events of these rooms
 
 	keyless map[matrix.EventID]bool // events whose keys cannot be had for now
 	forged  map[matrix.EventID]bool // events that are not signed by whom they say
@@ -270,6 +271,19 @@ func (p *pair) ask(what string) error {
 	return nil
 }
 
+// think takes as long as the peer does before it answers.
+func (p *pair) think(ctx context.Context, room matrix.RoomID) error {
+	p.mu.Lock()
+	long := p.slow[room]
+	p.mu.Unlock()
+	select {
+	case <-time.After(long):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (p *pair) become(down, mute bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -287,8 +301,11 @@ func (p *pair) source(*matrix.Version, func(*matrix.Event), ...matrix.ServerName
 		return nil
 	}
 	return state.Source{
-		Missing: func(_ context.Context, ask state.MissingEvents, take func(*matrix.Event) error) error {
+		Missing: func(ctx context.Context, ask state.MissingEvents, take func(*matrix.Event) error) error {
 			if err := p.ask("missing"); err != nil {
+				return err
+			}
+			if err := p.think(ctx, ask.Room); err != nil {
 				return err
 			}
 			queue := slices.Clone(ask.Latest)
