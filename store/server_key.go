@@ -82,6 +82,31 @@ func (tx *Tx) PutServerKeys(server matrix.ServerName, answer KeyAnswer, keys []V
 	return tx.put(bucketRemote, verifyKeyKey(server, ""), append(v, answer.JSON...))
 }
 
+// KeyAnswers calls fn for each server whose keys are known, with when it was fetched what
+// it says of them, until fn returns false or an error. It reads all keys of all servers.
+func (tx *Tx) KeyAnswers(fn func(server matrix.ServerName, fetched time.Time) (bool, error)) error {
+	return tx.scan(bucketRemote, []byte{remoteVerifyKey}, nil, func(key, v []byte) (bool, error) {
+		name, id, found := cutPart(key)
+		if !found {
+			return false, fmt.Errorf("key of a server %q: %w", key, ErrDamaged)
+		}
+		if id != "" {
+			return true, nil
+		}
+		answer := reader{b: v}
+		if fetched := answer.time(); answer.err == nil {
+			return fn(matrix.ServerName(name), fetched)
+		}
+		return false, fmt.Errorf("keys of %s: %w", name, ErrDamaged)
+	})
+}
+
+// DeleteServerKeys forgets the keys of a server, and its answer about them.
+func (tx *Tx) DeleteServerKeys(server matrix.ServerName) error {
+	_, err := tx.deleteAll(bucketRemote, verifyKeyKey(server, ""), maxVerifyKeys+1)
+	return err
+}
+
 // verifyKeyKey is the key of a server's key; with an empty ID, of its answer.
 func verifyKeyKey(server matrix.ServerName, id string) []byte {
 	return append(appendPart([]byte{remoteVerifyKey}, string(server)), id...)

@@ -137,29 +137,3 @@ func (n *Network) takeHosts() map[matrix.ServerName]store.Host {
 	clear(n.unwrittenHosts)
 	return hosts
 }
-
-// forgetHosts removes from disk the servers that nobody asked for long.
-func (n *Network) forgetHosts(ctx context.Context) error {
-	before := n.now().Add(-oldHost)
-	for {
-		var old []matrix.ServerName
-		err := n.store.View(func(tx *store.Tx) (err error) {
-			old, err = tx.OldHosts(before, maxWritten)
-			return err
-		})
-		if err != nil || len(old) == 0 {
-			return err
-		}
-		err = n.store.UpdatePatiently(ctx, writeEvery/2, func(tx *store.Tx) error {
-			for _, server := range old {
-				if err := tx.DeleteHost(server); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-}

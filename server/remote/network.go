@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -38,6 +39,8 @@ type Network struct {
 	fetching singleflight.Group  // of keys, by server
 	fetches  *semaphore.Weighted // of the fetches of keys
 	replies  replies             // of other servers, for a while
+	learned  atomic.Int64        // answers about keys since the last were forgotten
+	forgot   time.Time           // when what is old was forgotten last; Run's alone
 
 	mu             sync.Mutex // guards the fields below
 	heard          []func(server matrix.ServerName, back bool)
@@ -158,12 +161,10 @@ const (
 // request waits for.
 func (n *Network) Run(ctx context.Context) error {
 	defer n.transport.CloseIdleConnections()
-	if err := n.forgetHosts(ctx); err != nil && ctx.Err() == nil {
-		n.log.Error("forget where servers were", "err", err)
-	}
 	tick := time.NewTicker(writeEvery)
 	defer tick.Stop()
 	for {
+		n.forget(ctx)
 		select {
 		case <-tick.C:
 			if err := n.write(ctx, writeEvery/2); err != nil && ctx.Err() == nil {

@@ -230,6 +230,7 @@ func parseServerKeys(server matrix.ServerName, raw jsontext.Value, now time.Time
 // putKeys stores an answer about keys. What others tell of a server never takes the
 // place of what it has said itself.
 func (n *Network) putKeys(ctx context.Context, server matrix.ServerName, answer store.KeyAnswer, keys []store.VerifyKey, direct bool) error {
+	n.learned.Add(1)
 	return n.store.Update(ctx, func(tx *store.Tx) error {
 		merged := make([]store.VerifyKey, 0, len(keys))
 		for _, k := range keys {
