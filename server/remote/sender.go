@@ -40,6 +40,7 @@ type Sender struct {
 	bodies  *semaphore.Weighted               // of the bytes of the transactions under way
 	silence func(matrix.ServerName) time.Time // since when a server does not answer; zero: it does
 	ready   chan struct{}                     // holds one when there may be a destination to serve
+	crowded chan struct{}                     // holds one when much has come into the outboxes
 	prefix  string                            // of transaction IDs: no two processes have the same
 	txns    atomic.Uint64                     // transactions so far
 
@@ -56,6 +57,7 @@ type Sender struct {
 	savedAt      time.Time
 	arrived      bool // what waited in an outbox has arrived since
 	caughtUp     bool // and somebody who has a record has got everything
+	puts         int  // EDUs that came into outboxes since these were swept for that
 }
 
 // SenderConfig is what a Sender needs beside the network and the store.
@@ -123,7 +125,7 @@ func newSender(
 	return &Sender{
 		store: st, server: st.Server(), config: config, log: config.Log, now: config.Now, do: do, retryAt: retryAt,
 		bodies: semaphore.NewWeighted(config.MaxBytes), silence: func(matrix.ServerName) time.Time { return time.Time{} },
-		ready: make(chan struct{}, 1), prefix: rand.Text()[:12] + "-",
+		ready: make(chan struct{}, 1), crowded: make(chan struct{}, 1), prefix: rand.Text()[:12] + "-",
 		destinations: make(map[store.ServerNum]*destination), waiting: make(map[matrix.ServerName]*destination),
 		answering: make(map[store.ServerNum]bool),
 	}
@@ -218,6 +220,7 @@ func (s *Sender) note(tx *store.Tx, c store.Change) error {
 		}
 		if c.Server != 0 {
 			d.outbox = c.Position
+			s.notePut()
 		}
 		if len(servers) <= smallCircle {
 			s.hasten(d)

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,11 +15,14 @@ import (
 // must not fill the disk.
 const (
 	// maxOutboxes bounds the bytes that wait for all servers. Of more the oldest are
-	// dropped until keptOutboxes are left, first those for who has been silent longest.
+	// dropped where most wait, until keptOutboxes are left: what waits for one server
+	// never costs another one its share.
 	maxOutboxes  = 256 << 20
 	keptOutboxes = 224 << 20
-	// sweepOutboxes is how often that is looked after; it reads all that waits.
+	// sweepOutboxes is how often that is looked after, which reads all that waits; and
+	// sweepAfter, after how many new EDUs of up to some 64 KiB it is in any case.
 	sweepOutboxes = 6 * time.Hour
+	sweepAfter    = 512
 )
 
 // runOutbox drops, until ctx ends, what waits for servers where it is too much.
@@ -33,9 +35,23 @@ func (s *Sender) runOutbox(ctx context.Context) error {
 		}
 		select {
 		case <-tick.C:
+		case <-s.crowded:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// notePut notes a new EDU in an outbox, and has the outboxes swept after many. s.mu is
+// held.
+func (s *Sender) notePut() {
+	if s.puts++; s.puts < sweepAfter {
+		return
+	}
+	s.puts = 0
+	select {
+	case s.crowded <- struct{}{}:
+	default:
 	}
 }
 
@@ -43,15 +59,6 @@ func (s *Sender) runOutbox(ctx context.Context) error {
 type outboxLoad struct {
 	server store.ServerNum
 	bytes  int
-	since  time.Time // when it fell silent; zero: it answers
-}
-
-// silence is how long the server has not answered.
-func (l outboxLoad) silence(now time.Time) time.Duration {
-	if l.since.IsZero() {
-		return 0
-	}
-	return now.Sub(l.since)
 }
 
 // sweepOutbox drops of what waits for all servers, if that is more than most bytes, so
@@ -61,60 +68,64 @@ func (s *Sender) sweepOutbox(ctx context.Context, most, kept int) error {
 	if err != nil || sum <= most {
 		return err
 	}
-	now := s.now()
-	slices.SortFunc(loads, func(a, b outboxLoad) int {
-		return cmp.Or(cmp.Compare(b.silence(now), a.silence(now)), cmp.Compare(b.bytes, a.bytes))
-	})
+	share, dropped := fairShare(loads, kept), 0
 	for _, load := range loads {
-		if sum <= kept {
-			return nil
-		}
-		left := max(load.bytes-(sum-kept), 0)
-		sum -= load.bytes - left
-		if err := s.dropOutbox(ctx, load, left); err != nil {
-			return err
+		if load.bytes > share {
+			n, err := s.dropOutbox(ctx, load.server, share)
+			if err != nil {
+				return err
+			}
+			dropped += n
 		}
 	}
+	s.log.Warn("too much waited for other servers, the oldest is dropped", "bytes", sum, "edus", dropped, "share", share)
 	return nil
+}
+
+// fairShare returns how many bytes each server may have so that all have sum at most,
+// where some have less. It sorts the loads.
+func fairShare(loads []outboxLoad, sum int) (share int) {
+	slices.SortFunc(loads, func(a, b outboxLoad) int { return a.bytes - b.bytes })
+	for i, load := range loads {
+		if share = sum / (len(loads) - i); load.bytes > share {
+			return share
+		}
+		sum -= load.bytes
+	}
+	return share
 }
 
 // outboxes returns what waits for each server, and the sum of it.
 func (s *Sender) outboxes() (loads []outboxLoad, sum int, err error) {
-	for server := store.ServerNum(0); ; {
+	for load := (outboxLoad{}); ; {
 		err := s.store.View(func(tx *store.Tx) (err error) {
-			load := outboxLoad{}
-			if server, load.bytes, err = tx.NextOutbox(server); server == 0 || err != nil {
-				return err
-			}
-			load.server, load.since = server, s.silence(tx.ServerName(server))
-			loads = append(loads, load)
-			sum += load.bytes
-			return nil
+			load.server, load.bytes, err = tx.NextOutbox(load.server)
+			return err
 		})
-		if server == 0 || err != nil {
+		if load.server == 0 || err != nil {
 			return loads, sum, err
 		}
+		loads = append(loads, load)
+		sum += load.bytes
 	}
 }
 
 // dropOutbox deletes the oldest of what waits for a server until no more than left bytes
-// do, some in each write.
-func (s *Sender) dropOutbox(ctx context.Context, load outboxLoad, left int) error {
+// do, some in each write. It returns how many EDUs those were.
+func (s *Sender) dropOutbox(ctx context.Context, server store.ServerNum, left int) (dropped int, err error) {
 	var upto store.Position
-	err := s.store.View(func(tx *store.Tx) (err error) {
-		upto, err = tx.OutboxTail(load.server, left)
-		s.log.Warn("too much waits for other servers, the oldest is dropped", "dest", tx.ServerName(load.server),
-			"bytes", load.bytes-left, "left", left, "silent_since", load.since)
+	err = s.store.View(func(tx *store.Tx) (err error) {
+		upto, err = tx.OutboxTail(server, left)
 		return err
 	})
-	for n := maxDeleted; err == nil && upto > 0 && n == maxDeleted; {
+	for n := maxDeleted; err == nil && upto > 0 && n == maxDeleted; dropped += n {
 		err = s.store.Reclaim(ctx, 0, func(tx *store.Tx) (err error) {
-			n, err = tx.DeleteOutbox(load.server, upto, maxDeleted)
+			n, err = tx.DeleteOutbox(server, upto, maxDeleted)
 			return err
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("outbox of server %d: %w", load.server, err)
+		return dropped, fmt.Errorf("outbox of server %d: %w", server, err)
 	}
-	return nil
+	return dropped, nil
 }

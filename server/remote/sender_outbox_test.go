@@ -29,13 +29,12 @@ func (h *homestead) waits(server matrix.ServerName) (n, size int, first string) 
 	return n, size, first
 }
 
-// What waits for other servers does not grow for ever: of too much the oldest goes, first
-// what waits for those that have been silent longest. Less than that waits however long
-// a server is away.
+// What waits for other servers does not grow for ever: of too much the oldest goes where
+// most waits. Less than that waits however long a server is away.
 func TestOutboxIsBounded(t *testing.T) {
 	h, o := newHomestead(t, "here.test"), newPostOffice(t)
-	for _, server := range []matrix.ServerName{"gone.test", "silent.test", "large.test", "well.test"} {
-		n := map[bool]int{true: 200, false: 50}[server == "large.test"]
+	had := map[matrix.ServerName]int{"little.test": 20, "some.test": 50, "more.test": 60, "most.test": 200}
+	for server, n := range had {
 		h.must(h.store.Update(context.Background(), func(tx *store.Tx) error {
 			num, err := tx.PutServerNum(server)
 			for i := 0; i < n && err == nil; i++ {
@@ -45,32 +44,33 @@ func TestOutboxIsBounded(t *testing.T) {
 		}))
 	}
 	s := newSender(h.store, o.do, func(matrix.ServerName) time.Time { return time.Time{} }, SenderConfig{})
-	s.silence = func(server matrix.ServerName) time.Time {
-		switch server {
-		case "gone.test":
-			return time.Now().AddDate(-2, 0, 0)
-		case "silent.test":
-			return time.Now().Add(-time.Hour)
-		}
-		return time.Time{}
-	}
 	for _, step := range []struct {
 		most, kept                int
-		gone, silent, large, well int
+		little, some, more, whole int
 	}{
-		{350_000, 300_000, 50, 50, 200, 50},
-		{349_999, 320_000, 20, 50, 200, 50},
-		{319_999, 280_000, 0, 30, 200, 50},
-		{279_999, 150_000, 0, 0, 100, 50},
-		{149_999, 20_000, 0, 0, 0, 20},
+		{330_000, 300_000, 20, 50, 60, 200},
+		{329_999, 300_000, 20, 50, 60, 170},
+		{299_999, 180_000, 20, 50, 55, 55},
+		{179_999, 10_000, 2, 2, 2, 2},
 	} {
 		h.must(s.sweepOutbox(context.Background(), step.most, step.kept))
-		for server, want := range map[matrix.ServerName]int{"gone.test": step.gone, "silent.test": step.silent, "large.test": step.large, "well.test": step.well} {
+		want := map[matrix.ServerName]int{"little.test": step.little, "some.test": step.some, "more.test": step.more, "most.test": step.whole}
+		for server, want := range want {
 			n, size, first := h.waits(server)
-			had := map[bool]int{true: 200, false: 50}[server == "large.test"]
-			if n != want || size != 1000*want || n > 0 && first != fmt.Sprintf(`{"n":%3d,"x":"xxxxxxxxx`, had-n)[:20] {
+			if n != want || size != 1000*want || first != fmt.Sprintf(`{"n":%3d,"x":"xxxxxxxxx`, had[server]-n)[:20] {
 				t.Errorf("%+v: %d of %d bytes wait for %s, the first is %s", step, n, size, server, first)
 			}
+		}
+	}
+}
+
+// Where much comes into the outboxes they are looked after at once.
+func TestOutboxIsSweptInTime(t *testing.T) {
+	s := newSender(newHomestead(t, "here.test").store, nil, nil, SenderConfig{})
+	for i := range 3 * sweepAfter {
+		s.notePut()
+		if crowded := len(s.crowded) == 1; crowded != (i >= sweepAfter-1) {
+			t.Fatalf("swept after %d EDUs: %v", i+1, crowded)
 		}
 	}
 }
