@@ -39,7 +39,7 @@ type typingRooms struct {
 // typingRoom is who is typing in one room, and the last change of that.
 type typingRoom struct {
 	until  map[matrix.UserID]time.Time
-	told   map[matrix.UserID]time.Time // when other servers were last told that a local user types
+	told   map[matrix.UserID]time.Time // when other servers were last told that a local user types; zero: that he does not
 	serial uint64
 }
 
@@ -103,8 +103,7 @@ func (t *typingRooms) set(room store.RoomNum, user matrix.UserID, until, now tim
 		if !types {
 			return false
 		}
-		r = &typingRoom{until: make(map[matrix.UserID]time.Time)}
-		t.rooms[room] = r
+		r = t.room(room)
 	}
 	_, typed := r.until[user]
 	if types && !typed && len(r.until) >= maxTypingKept {
@@ -143,29 +142,41 @@ func (t *typingRooms) expire(now time.Time) (rooms map[store.RoomNum][]matrix.Us
 	return rooms
 }
 
+// room returns who types in a room, to be changed. t.mu is held.
+func (t *typingRooms) room(room store.RoomNum) *typingRoom {
+	r := t.rooms[room]
+	if r == nil {
+		r = &typingRoom{until: make(map[matrix.UserID]time.Time), told: make(map[matrix.UserID]time.Time)}
+		t.rooms[room] = r
+	}
+	return r
+}
+
 // tell says whether other servers are to be told that a local user types, or types no
 // longer: each time that is news, and now and then that it lasts, as they forget it.
-// Soon after the start every end is told, as the beginning may have been before it.
+// Soon after the start a first end is told in any case: its beginning may have been told
+// before.
 func (t *typingRooms) tell(room store.RoomNum, user matrix.UserID, types bool, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r, young := t.rooms[room], now.Sub(t.began) < maxTypingTime
-	if r == nil {
-		return !types && young
-	}
-	last, told := r.told[user]
-	switch {
-	case !types:
-		delete(r.told, user)
-		return told || young
-	case told && now.Sub(last) < tellAgain:
+	young := now.Sub(t.began) < maxTypingTime
+	if t.rooms[room] == nil && !types && !young {
 		return false
 	}
-	if r.told == nil {
-		r.told = make(map[matrix.UserID]time.Time)
+	r := t.room(room)
+	last, told := r.told[user]
+	switch {
+	case types && told && now.Sub(last) < tellAgain:
+		return false
+	case types:
+		r.told[user] = now
+		return true
+	case young:
+		r.told[user] = time.Time{}
+	default:
+		delete(r.told, user)
 	}
-	r.told[user] = now
-	return true
+	return told && !last.IsZero() || young && !told
 }
 
 // runTyping ends what has timed out until ctx ends.
