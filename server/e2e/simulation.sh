@@ -16,6 +16,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 first=${1:?which seeds? simulation.sh FIRST [LAST]}
 last=${2:-$first}
+((first > 0)) || { echo "seeds begin with 1" >&2; exit 2; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
@@ -70,6 +71,10 @@ live() {
 		digests+=("$(sed -n 's/.*digest \([0-9a-f]*\)$/\1/p' "$dir/$seed.$time")")
 		rm "$dir/$seed.$time"
 	done
+	if [[ ! ${digests[0]} ]]; then
+		printf 'seed %s was not lived through\n' "$seed"
+		return 1
+	fi
 	if [[ ${digests[0]} != "${digests[-1]}" ]]; then
 		printf 'seed %s went two ways: %s\n' "$seed" "${digests[*]}"
 		return 1
