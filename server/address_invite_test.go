@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,57 @@ import (
 	"hearth/state/matrix"
 )
 
+// An identityServer says whose an address is, and whether its key still holds.
+type identityServer struct {
+	t     *testing.T
+	addr  netip.Addr
+	key   matrix.SigningKey
+	holds bool
+	asked []string // about which keys
+}
+
+// identify starts an identity server on the fabric. stop ends it.
+func (f *fabric) identify(t *testing.T, addr string) (i *identityServer, stop func()) {
+	i = &identityServer{
+		t: t, addr: netip.MustParseAddr(addr), holds: true,
+		key: matrix.SigningKey{ID: "ed25519:0", Private: ed25519.NewKeyFromSeed([]byte(strings.Repeat("i", 32)))},
+	}
+	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i.asked = append(i.asked, r.URL.Query().Get("public_key"))
+		fmt.Fprintf(w, `{"valid":%t}`, i.holds)
+	})}
+	listener := f.listen(t, i.addr)
+	go func() { _ = web.Serve(listener) }()
+	return i, func() { _ = web.Close() }
+}
+
+func (i *identityServer) public() string {
+	return base64.RawStdEncoding.EncodeToString(i.key.Private.Public().(ed25519.PublicKey))
+}
+
+// offer is the content of an invite by address.
+func (i *identityServer) offer() map[string]any {
+	return map[string]any{"display_name": "c...@e...", "key_validity_url": fmt.Sprintf("https://%s/valid", i.addr), "public_key": i.public()}
+}
+
+// proof is the body of a join by who was invited by address.
+func (i *identityServer) proof(user, sender, token string) map[string]any {
+	signed, err := matrix.SignJSON(fmt.Appendf(nil, `{"mxid":%q,"sender":%q,"token":%q}`, user, sender, token), i.addr.String(), i.key)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return map[string]any{"third_party_signed": json.RawMessage(signed)}
+}
+
+// expect says that the server was asked about its key so often since the last time.
+func (i *identityServer) expect(times int) {
+	i.t.Helper()
+	if !slices.Equal(i.asked, slices.Repeat([]string{i.public()}, times)) {
+		i.t.Errorf("asked about %q", i.asked)
+	}
+	i.asked = nil
+}
+
 // Somebody who was invited by address joins from a server that is not in the room: the
 // server of who invited makes an invite of the proof, once the identity server has said
 // that its key still holds. The next one of that server is invited within the room.
@@ -23,82 +75,50 @@ func TestInviteByAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFabric(t, 1)
 		f.settle()
-		var at [3]*simulated
-		var users [3]*inhabitant
-		for n := range at {
-			at[n] = newSimulated(t, f, n, 0)
-			at[n].start()
-			defer at[n].end()
-			users[n] = inhabit(t, at[n], "u")
+		identity, stop := f.identify(t, "10.0.1.1")
+		defer stop()
+		var users []*inhabitant
+		for n := range 2 {
+			at := newSimulated(t, f, n, 0)
+			at.start()
+			defer at.end()
+			users = append(users, inhabit(t, at, "u"), inhabit(t, at, "v"))
 		}
-		alice, bob := users[0], users[1]
-		key := matrix.SigningKey{ID: "ed25519:0", Private: ed25519.NewKeyFromSeed([]byte(strings.Repeat("i", 32)))}
-		public := base64.RawStdEncoding.EncodeToString(key.Private.Public().(ed25519.PublicKey))
-		holds := true
-		var asked []string
-		listener := f.listen(t, netip.MustParseAddr("10.0.1.1"))
-		web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			asked = append(asked, r.URL.Query().Get("public_key"))
-			fmt.Fprintf(w, `{"valid":%t}`, holds)
-		})}
-		go func() { _ = web.Serve(listener) }()
-		defer func() { _ = web.Close() }()
-
-		must := func(what string, status int) {
-			t.Helper()
-			if status != http.StatusOK {
-				t.Fatalf("%s: %d", what, status)
-			}
-		}
+		alice, carol, dave := users[0], users[2], users[3]
 		var made struct {
 			Room string `json:"room_id"`
 		}
-		must("create", alice.ask("POST", "/createRoom", map[string]any{"preset": "private_chat", "invite": []string{bob.id}}, &made))
+		alice.must("POST", "/createRoom", map[string]any{"preset": "private_chat"}, &made)
 		in := "/rooms/" + url.PathEscape(made.Room)
-		must("join", bob.ask("POST", in+"/join", map[string]any{}, nil))
 		for _, token := range []string{"one", "two"} {
-			must("invite", alice.ask("PUT", in+"/state/m.room.third_party_invite/"+token, map[string]any{
-				"display_name": "c...@e...", "key_validity_url": "https://10.0.1.1/valid", "public_key": public,
-			}, nil))
+			alice.must("PUT", in+"/state/m.room.third_party_invite/"+token, identity.offer(), nil)
 		}
-		time.Sleep(time.Minute)
+		join := func(user *inhabitant, token string) int {
+			return user.ask("POST", "/join/"+url.PathEscape(made.Room), identity.proof(user.id, alice.id, token), nil)
+		}
 
-		join := func(user *inhabitant, token, sender string) int {
-			signed, err := matrix.SignJSON(fmt.Appendf(nil, `{"mxid":%q,"sender":%q,"token":%q}`, user.id, sender, token), "10.0.1.1", key)
-			if err != nil {
-				t.Fatal(err)
+		identity.holds = false
+		if status := join(carol, "one"); status != http.StatusForbidden {
+			t.Errorf("with a key that was revoked: %d", status)
+		}
+		identity.expect(1)
+		identity.holds = true
+		if status := join(carol, "three"); status != http.StatusForbidden {
+			t.Errorf("with a proof of no invite: %d", status)
+		}
+		identity.expect(0)
+		for n, token := range []string{"one", "two"} {
+			if status := join(users[2+n], token); status != http.StatusOK {
+				t.Errorf("with the proof of %s: %d", token, status)
 			}
-			var proof map[string]any
-			if err := json.Unmarshal(signed, &proof); err != nil {
-				t.Fatal(err)
-			}
-			body := map[string]any{"third_party_signed": proof}
-			return user.ask("POST", "/join/"+url.PathEscape(made.Room)+"?via="+string(at[1].name()), body, nil)
-		}
-		carol, dave := users[2], inhabit(t, at[2], "v")
-		holds = false
-		if status := join(carol, "one", alice.id); status != http.StatusForbidden || len(asked) == 0 {
-			t.Errorf("with a key that was revoked: %d, asked %q", status, asked)
-		}
-		holds, asked = true, nil
-		if status := join(carol, "three", alice.id); status != http.StatusForbidden || len(asked) > 0 {
-			t.Errorf("with a proof of no invite: %d, asked %q", status, asked)
-		}
-		must("join by the server of who invited", join(carol, "one", alice.id))
-		if len(asked) != 1 || asked[0] != public {
-			t.Errorf("asked %q", asked)
-		}
-		asked = nil
-		must("join of the server's second user", join(dave, "two", alice.id))
-		if len(asked) != 1 {
-			t.Errorf("asked %q", asked)
+			identity.expect(1)
 		}
 		time.Sleep(time.Hour)
-		for n, user := range []*inhabitant{alice, bob, dave} {
+		for _, user := range []*inhabitant{alice, carol, dave} {
 			var joined struct{ Joined map[string]any }
-			must("members", user.ask("GET", in+"/joined_members", nil, &joined))
-			if len(joined.Joined) != 4 || joined.Joined[carol.id] == nil || joined.Joined[dave.id] == nil {
-				t.Errorf("server %d has %v", n, joined.Joined)
+			user.must("GET", in+"/joined_members", nil, &joined)
+			if len(joined.Joined) != 3 || joined.Joined[carol.id] == nil || joined.Joined[dave.id] == nil {
+				t.Errorf("%s has %v", user.id, joined.Joined)
 			}
 		}
 	})

@@ -82,6 +82,14 @@ func (u *inhabitant) ask(method, path string, body, answer any) int {
 	return status
 }
 
+// must is ask for what has to succeed.
+func (u *inhabitant) must(method, path string, body, answer any) {
+	u.t.Helper()
+	if status := u.ask(method, path, body, answer); status != http.StatusOK {
+		u.t.Fatalf("%s: %s %s: %d", u.id, method, path, status)
+	}
+}
+
 // next returns a new transaction ID.
 func (u *inhabitant) next() string {
 	u.txn++

@@ -24,15 +24,16 @@ type Join struct {
 }
 
 // Join joins a local user to a room that this server knows. A user who is in
-// it stays in it. A proof of an invite by address becomes an invite first. In a
+// it stays in it. A proof of an invite by address becomes an invite first; who is
+// invited already needs none. In a
 // restricted room a local member with the power to invite vouches for who meets a
 // condition; who meets none is ErrForbidden, and where nobody here may vouch it is
 // ErrUnableToGrantJoin. Spec: CS Joining rooms, Restricted rooms, Third-party
 // invites.
 func (r *Rooms) Join(ctx context.Context, j Join) error {
 	if j.Proof != nil {
-		err := r.redeem(ctx, *j.Proof, func(rm *room, was matrix.Membership) (bool, error) { return was != matrix.Join, nil })
-		if err != nil {
+		wanted := func(*room) error { return nil } // who brings a proof wants the invite
+		if err := r.redeem(ctx, *j.Proof, wanted); err != nil {
 			return err
 		}
 	}

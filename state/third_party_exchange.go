@@ -2,7 +2,8 @@ package state
 
 import (
 	"context"
-	"fmt"
+	"slices"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -11,8 +12,12 @@ import (
 	"hearth/store"
 )
 
-// maxKeysAsked bounds how many keys of one proof an identity server is asked about.
-const maxKeysAsked = 3
+// Bounds of what an identity server is asked for one proof: about so many keys, and so
+// long for all of them.
+const (
+	maxKeysAsked = 3
+	keysPatience = 10 * time.Second
+)
 
 // A ThirdPartyProof is what an identity server says of an invite by address whose
 // address has become a user's. Spec: SS Third-party invites.
@@ -35,17 +40,31 @@ func (r *Rooms) Redeem(ctx context.Context, p ThirdPartyProof) error {
 	if err != nil {
 		return err
 	}
-	return r.redeem(ctx, p, func(rm *room, was matrix.Membership) (bool, error) {
-		if was == matrix.Join || was == matrix.Invite {
-			return false, nil
-		}
-		return true, rm.checkInvitee(p.User)
-	})
+	return r.redeem(ctx, p, func(rm *room) error { return rm.checkInvitee(p.User) })
 }
 
-// redeem makes an invite of the proof if wanted says so to what its user was before.
-func (r *Rooms) redeem(ctx context.Context, p ThirdPartyProof, wanted func(rm *room, was matrix.Membership) (bool, error)) error {
-	keys, err := r.proofKeys(p, wanted)
+// redeem makes an invite of the proof, unless its user is in the room or invited, if may
+// does not refuse it.
+func (r *Rooms) redeem(ctx context.Context, p ThirdPartyProof, may func(*room) error) error {
+	needed := func(rm *room) (bool, error) {
+		was, err := rm.membership(p.User)
+		if err != nil || was == matrix.Join || was == matrix.Invite {
+			return false, err
+		}
+		return true, may(rm)
+	}
+	var keys []auth.InviteKey
+	err := r.store.View(func(tx *store.Tx) error {
+		rm, err := r.open(tx, p.Room)
+		if err != nil {
+			return err
+		}
+		if is, err := needed(rm); !is || err != nil {
+			return err
+		}
+		keys, err = rm.proofKeys(p)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -53,11 +72,7 @@ func (r *Rooms) redeem(ctx context.Context, p ThirdPartyProof, wanted func(rm *r
 		return err
 	}
 	_, err = r.produce(ctx, p.Room, func(rm *room) (matrix.EventID, error) {
-		was, err := rm.membership(p.User)
-		if err != nil {
-			return "", err
-		}
-		if is, err := wanted(rm, was); !is || err != nil {
+		if is, err := needed(rm); !is || err != nil {
 			return "", err
 		}
 		return rm.redeem(p)
@@ -65,32 +80,20 @@ func (r *Rooms) redeem(ctx context.Context, p ThirdPartyProof, wanted func(rm *r
 	return err
 }
 
-// proofKeys returns the keys that a proof is signed with. It is none where no invite is
-// wanted, or where the room has no such invite by address or other keys: then there is
-// nothing to ask, and the rules refuse it.
-func (r *Rooms) proofKeys(p ThirdPartyProof, wanted func(rm *room, was matrix.Membership) (bool, error)) (keys []auth.InviteKey, err error) {
-	err = r.store.View(func(tx *store.Tx) error {
-		rm, err := r.open(tx, p.Room)
-		if err != nil {
-			return err
-		}
-		was, err := rm.membership(p.User)
-		if err != nil {
-			return err
-		}
-		if is, err := wanted(rm, was); !is || err != nil {
-			return err
-		}
-		offer, err := rm.offer(p)
-		if err != nil {
-			return err
-		}
-		for key := range auth.InviteSigners(offer.Event, p.Signed) {
+// proofKeys returns the keys that a proof is signed with, each once. Where it is none
+// that the room knows there is nothing to ask, and the rules refuse the invite.
+func (rm *room) proofKeys(p ThirdPartyProof) (keys []auth.InviteKey, err error) {
+	offer, err := rm.offer(p)
+	if err != nil {
+		return nil, err
+	}
+	for key := range auth.InviteSigners(offer.Event, p.Signed) {
+		same := func(k auth.InviteKey) bool { return k.Text == key.Text && k.Validity == key.Validity }
+		if !slices.ContainsFunc(keys, same) {
 			keys = append(keys, key)
 		}
-		return nil
-	})
-	return keys, err
+	}
+	return keys, nil
 }
 
 // checkKeys asks the identity server whether one of the keys holds that a proof is signed
@@ -105,7 +108,9 @@ func (r *Rooms) checkKeys(ctx context.Context, keys []auth.InviteKey) error {
 			return nil
 		}
 	}
-	var fault error
+	ctx, cancel := context.WithTimeout(ctx, keysPatience)
+	defer cancel()
+	var refusal error
 	for _, key := range keys[:min(len(keys), maxKeysAsked)] {
 		if r.outside.KeyHolds == nil {
 			return refuse(ErrForbidden, "This server asks no identity server, as federation is off")
@@ -115,12 +120,13 @@ func (r *Rooms) checkKeys(ctx context.Context, keys []auth.InviteKey) error {
 		case holds && err == nil:
 			return nil
 		case err != nil:
-			fault = fmt.Errorf("identity server of an invite by address: %w", err)
-		case fault == nil:
-			fault = refuse(ErrForbidden, "The identity server says that the key of the invite by address is good no more")
+			r.log.Info("an identity server does not say whether its key holds", "url", key.Validity, "err", err)
+			refusal = refuse(ErrForbidden, "The identity server cannot be asked whether the key of the invite by address is still good: try again later")
+		case refusal == nil:
+			refusal = refuse(ErrForbidden, "The identity server says that the key of the invite by address is good no more")
 		}
 	}
-	return fault
+	return refusal
 }
 
 // ThirdPartyInvite returns the content of the member event by which a user is invited

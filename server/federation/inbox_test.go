@@ -228,6 +228,32 @@ func TestQueueIsFair(t *testing.T) {
 	}
 }
 
+// Whose turn it is does not depend on chance: who was served longest ago, then the room
+// that was tried longest ago, then the lowest room, then the first name.
+func TestInboxTurn(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0)
+	inOrder := []inboxTurn{
+		{1, time.Time{}, 9, "b"}, {1, at, 1, "b"}, {1, at, 2, "a"}, {1, at, 2, "b"}, {1, at.Add(1), 1, "a"}, {2, time.Time{}, 1, "a"},
+	}
+	for i, a := range inOrder {
+		for k, b := range inOrder {
+			if a.before(b) != (i < k) {
+				t.Errorf("%v before %v: %v", a, b, a.before(b))
+			}
+		}
+	}
+	for range 20 {
+		var q inboxQueue
+		q.init()
+		for _, origin := range []matrix.ServerName{"c", "a", "b"} {
+			q.add(1, origin, inboxLoad{1, 1})
+		}
+		if q.next(at); q.origins["a"].served != 1 {
+			t.Fatal("another origin was served")
+		}
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	for failures := range 100 {
 		if wait := backoff(1, failures); wait < inboxBackoff/2 || wait > inboxMaxWait {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sync/errgroup"
 
 	"hearth/server/api"
 	"hearth/state"
@@ -17,6 +18,7 @@ import (
 const (
 	maxBoundInvites = 32
 	maxOnBindTime   = 30 * time.Second
+	boundTogether   = 4
 )
 
 // exchangeThirdPartyInvite answers PUT /exchange_third_party_invite/{roomID}: an
@@ -54,6 +56,9 @@ func (s *Server) exchangeThirdPartyInvite(w http.ResponseWriter, r *http.Request
 		return api.ErrInvalidParam.Because("The event is of the room %s", req.Room)
 	case req.Content.Invite.Signed.Kind() != '{':
 		return api.MissingParam("signed")
+	}
+	if err := s.limits.Take(api.LimitInvite, string(from)); err != nil {
+		return err
 	}
 	if _, err := s.enter(room, from); err != nil {
 		return err
@@ -93,8 +98,7 @@ func (s *Server) onBindThirdPartyIdentifier(w http.ResponseWriter, r *http.Reque
 	if err := s.store.View(func(tx *store.Tx) error { return state.CheckInvitable(tx, user) }); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), maxOnBindTime)
-	defer cancel()
+	var proofs []state.ThirdPartyProof
 	for _, invite := range req.Invites {
 		room, err := matrix.ParseRoomID(invite.Room)
 		if err != nil {
@@ -104,12 +108,28 @@ func (s *Server) onBindThirdPartyIdentifier(w http.ResponseWriter, r *http.Reque
 		if err != nil {
 			return api.InvalidParam("sender", err)
 		}
-		proof := state.ThirdPartyProof{Room: room, Sender: sender, User: user, Signed: invite.Signed}
-		if err := s.redeem(ctx, proof); err != nil {
-			s.log.Info("an invite by address cannot be redeemed", "room", room, "user", user, "err", err)
-		}
+		proofs = append(proofs, state.ThirdPartyProof{Room: room, Sender: sender, User: user, Signed: invite.Signed})
 	}
+	s.redeemAll(r.Context(), proofs)
 	return api.WriteEmpty(w)
+}
+
+// redeemAll makes invites of proofs, some side by side: who is slow about one holds up few
+// others.
+func (s *Server) redeemAll(ctx context.Context, proofs []state.ThirdPartyProof) {
+	ctx, cancel := context.WithTimeout(ctx, maxOnBindTime)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(boundTogether)
+	for _, p := range proofs {
+		group.Go(func() error {
+			if err := s.redeem(ctx, p); err != nil {
+				s.log.Info("an invite by address cannot be redeemed", "room", p.Room, "user", p.User, "err", err)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // none fails
 }
 
 // redeem makes an invite of a proof: here, "if the invited homeserver is in the room

@@ -19,9 +19,9 @@ import (
 const (
 	keyHoldsTimeout = 10 * time.Second
 	maxKeyHolds     = 4 << 10 // bytes of the answer
-	// exchangeTimeout leaves the other server time to ask an identity server and to send
-	// us the invite.
-	exchangeTimeout = 30 * time.Second
+	// exchangeTimeout leaves the other server time to ask an identity server, and us about
+	// the invite.
+	exchangeTimeout = time.Minute
 )
 
 // KeyHolds asks at a URL of an identity server, over HTTPS alone, whether a key of it, in
@@ -43,13 +43,18 @@ func (n *Network) KeyHolds(ctx context.Context, where, key string) (bool, error)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+	release, err := n.takeSlot(ctx, false)
+	if err != nil {
+		return false, fmt.Errorf("%w: too many requests are under way: %w", ErrUnreachable, err)
+	}
+	defer release()
 	res, err := n.documents.Do(req)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusNotFound {
-		return false, nil // "The public key was not found"
+		return false, nil // so servers answer that have forgotten the key
 	}
 	var answer struct {
 		Valid *bool `json:"valid"`
@@ -86,15 +91,18 @@ func exchange(p state.ThirdPartyProof) Request {
 }
 
 // redeem has the server of who invited a user by address make an invite of the user's
-// proof, unless the user is invited already. No other server can: of an invite that comes
-// from elsewhere "the event sender is not a user ID on the origin server" (SS invite). It
-// returns the servers to join by, of which that one is the first to know of the invite.
+// proof, unless the user is invited already; one who takes no invites is told so. No other
+// server can: of an invite that comes from elsewhere "the event sender is not a user ID on
+// the origin server" (SS invite). It returns the servers to join by, of which that one is
+// the first to know of the invite.
 func (j *Joiner) redeem(ctx context.Context, join state.Join, servers []matrix.ServerName) ([]matrix.ServerName, error) {
 	inviter, invited := join.Proof.Sender.Server(), false
 	err := j.store.View(func(tx *store.Tx) error {
 		is, _, err := tx.LocalMembership(tx.UserNum(join.User), tx.RoomNum(join.Room))
-		invited = is.Membership == matrix.Invite
-		return err
+		if invited = is.Membership == matrix.Invite; invited || err != nil {
+			return err
+		}
+		return state.CheckInvitable(tx, join.User)
 	})
 	if invited || inviter == j.own || err != nil {
 		return servers, err

@@ -60,10 +60,10 @@ type JoinerConfig struct {
 	// block. If nil, nobody is told.
 	Joined func(matrix.RoomID)
 	// LeftOut is told of events of the answer to a join that cannot be checked for now, as
-	// the keys that they are signed with cannot be had, and keeps them for later: they were
-	// left out, or are used on the other server's word if they were kept, which is told of
-	// the first so many. state says whether the room's state has them. If nil, such events
-	// are lost.
+	// the keys that they are signed with cannot be had. It keeps them for later and returns
+	// how many it has kept: the first of them. Only those may be used on the other server's
+	// word; the rest is left out. state says whether the room's state has them. If nil, none
+	// is kept.
 	LeftOut func(ctx context.Context, room store.RoomNum, from matrix.ServerName, pdus []jsontext.Value, state bool) (kept int, err error)
 	// Settle waits until a server has got what was sent to it before. It is called with a
 	// server by way of which a room is joined that we were in: it may not have heard that
@@ -214,15 +214,9 @@ func (j *Joiner) Join(ctx context.Context, join state.Join, servers []matrix.Ser
 	}
 }
 
-// joinOutside joins a user by way of other servers, with an invite in return for a proof.
-// done is false where a join of another
+// joinOutside joins a user by way of other servers. done is false where a join of another
 // user to the room was waited for, or ctx ended first.
 func (j *Joiner) joinOutside(ctx context.Context, join state.Join, servers []matrix.ServerName) (done bool, err error) {
-	if join.Proof != nil {
-		if servers, err = j.redeem(ctx, join, servers); err != nil {
-			return true, err
-		}
-	}
 	w, err := j.enter(join, servers)
 	if err != nil {
 		return true, err

@@ -42,7 +42,13 @@ func (j *Joiner) run(ctx context.Context, w *joinWork) error {
 			return err
 		}
 	}
-	candidates := j.candidates(w.servers)
+	servers := w.servers
+	if w.join.Proof != nil {
+		if servers, err = j.redeem(ctx, w.join, servers); err != nil {
+			return err
+		}
+	}
+	candidates := j.candidates(servers)
 	if len(candidates) == 0 {
 		if candidates, err = j.lastServers(w.room); err != nil {
 			return err

@@ -36,7 +36,7 @@ type Placing struct {
 }
 
 // Build makes the event: canonical, with hashes, the signature of server and its
-// ID. In versions 1 and 2 the ID is random, under the name of server. Errors wrap
+// ID. In versions 1 and 2 the ID is made of the draft and the name of server. Errors wrap
 // [ErrNotJSON], [ErrBadJSON] or [ErrTooLarge] when the draft is at fault.
 func (d Draft) Build(v *Version, p Placing, server ServerName, key SigningKey) (*Event, error) {
 	pdu, err := d.pdu(v, p, server)
