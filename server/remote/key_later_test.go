@@ -139,12 +139,15 @@ func TestKeysLater(t *testing.T) {
 	n := NewNetwork(NetworkConfig{Store: st, Now: func() time.Time { return now }})
 	want := func(what string, later, untold bool) {
 		t.Helper()
-		why := n.keyless("peer.test")
+		why := n.keyless(wanted{server: "peer.test", at: now})
 		if got := errors.Is(why, ErrKeyLater); got != later || errors.Is(why, ErrKeyUntold) != untold || !errors.Is(why, ErrUnreachable) {
 			t.Errorf("%s: %v", what, why)
 		}
 	}
-	want("it was not asked", false, false)
+	want("there was no time to ask it", true, true)
+	if why := n.keyless(wanted{server: "peer.test", at: now.Add(keyTrust + 1)}); errors.Is(why, ErrKeyUntold) || errors.Is(why, ErrKeyLater) {
+		t.Errorf("it is not asked for the key of another time: %v", why)
+	}
 	n.noteSilence("peer.test", ErrUnreachable)
 	want("it is away", true, true)
 	now = now.Add(keyHope / 2)
@@ -154,13 +157,12 @@ func TestKeysLater(t *testing.T) {
 	if !n.noteSilence("peer.test", nil) || n.noteSilence("peer.test", nil) {
 		t.Error("it is back once")
 	}
-	want("it is there and has no such key", false, false)
-	n.noteSilence("peer.test", ErrUnreachable)
-	want("it was there and is away", true, true)
 	if err := n.store.Update(t.Context(), func(tx *store.Tx) error {
 		return tx.PutServerKeys("peer.test", store.KeyAnswer{JSON: []byte(`{}`), Fetched: now, ValidUntil: now}, nil)
 	}); err != nil {
 		t.Fatal(err)
 	}
+	want("it is there and has no such key", false, false)
+	n.noteSilence("peer.test", ErrUnreachable)
 	want("it is away and has told its keys", true, false)
 }

@@ -29,7 +29,7 @@ const (
 var ErrKeyLater = fmt.Errorf("%w for now", ErrUnreachable)
 
 // ErrKeyUntold is wrapped beside ErrUnreachable where a key could not be had since its
-// server cannot be asked, and has never told us its keys.
+// server cannot be asked, or not in time, and has never told us its keys.
 var ErrKeyUntold = errors.New("the server has never told its keys")
 
 // keyAlgorithm begins the ID of every key that signs.
@@ -194,7 +194,7 @@ func (v *keyCheck) check(keys []wanted, good func(string, ed25519.PublicKey) err
 		switch {
 		case !known:
 			if failed == nil {
-				failed = fmt.Errorf("key %s of %s could not be had: %w", w.id, w.server, v.network.keyless(w.server))
+				failed = fmt.Errorf("key %s of %s could not be had: %w", w.id, w.server, v.network.keyless(w))
 			}
 		case !validAt(key, w.at):
 			failed = fmt.Errorf("key %s of %s was not valid then: %w", w.id, w.server, matrix.ErrBadSignature)
@@ -223,27 +223,32 @@ func (v *keyCheck) checkAll(ev *matrix.Event, signers [][]wanted) (failed error)
 	return failed
 }
 
-// keyless says why a key of a server could not be had: it is there but has no such
-// key, or it is not there, and may be again soon.
-func (n *Network) keyless(server matrix.ServerName) error {
+// keyless says why a key could not be had: its server is there but has no such key; it is
+// not there, and may be again soon; or there were too many to ask all of them in time.
+func (n *Network) keyless(w wanted) error {
 	n.mu.Lock()
-	since, away := n.silent[server].since, n.silent[server].failures > 0
+	since, away := n.silent[w.server].since, n.silent[w.server].failures > 0
 	n.mu.Unlock()
-	if b := n.Backoff(server); !away && b.Failures > 0 {
+	if b := n.Backoff(w.server); !away && b.Failures > 0 {
 		since, away = b.Since, true
 	}
-	if !away {
+	_, err := n.keyAnswer(w.server)
+	untold := errors.Is(err, store.ErrNotFound)
+	if !away && (!untold || !n.askable(w)) {
 		return ErrUnreachable
 	}
 	why := ErrUnreachable
-	if n.now().Sub(since) <= keyHope {
+	if !away || n.now().Sub(since) <= keyHope {
 		why = ErrKeyLater
 	}
-	if _, err := n.keyAnswer(server); errors.Is(err, store.ErrNotFound) {
+	if untold {
 		why = fmt.Errorf("%w: %w", why, ErrKeyUntold)
 	}
 	return why
 }
+
+// askable says whether an answer could reach so far that a key is valid when it is wanted.
+func (n *Network) askable(w wanted) bool { return !w.at.After(n.now().Add(keyTrust)) }
 
 // validAt reports whether signatures of a key count that were made at a time.
 func validAt(key store.VerifyKey, at time.Time) bool {

@@ -57,7 +57,7 @@ func (n *Network) fetchAll(ctx context.Context, missing []wanted, insist bool) {
 	var all sync.WaitGroup
 	seen := make(map[matrix.ServerName]bool)
 	for _, w := range missing {
-		if seen[w.server] || w.at.After(n.now().Add(keyTrust)) { // no answer would reach so far
+		if seen[w.server] || !n.askable(w) {
 			continue
 		}
 		seen[w.server] = true
