@@ -60,13 +60,17 @@ func (r *Rooms) Import(join store.RoomJoin, room matrix.RoomID) *Import {
 	return &Import{rooms: r, num: join.Room, id: room, serial: join.Serial, version: join.Version}
 }
 
-// Known says which of some events are here already: their signatures need not be
-// checked again.
+// Known says which of some events are here already, and checked: their signatures need
+// not be checked again.
 func (im *Import) Known(events []ImportedEvent) ([]bool, error) {
 	known := make([]bool, len(events))
 	err := im.rooms.store.View(func(tx *store.Tx) error {
 		for i, ev := range events {
-			_, _, known[i] = tx.EventByID(ev.ID)
+			place, here, err := tx.EventPlace(ev.ID)
+			if err != nil {
+				return err
+			}
+			known[i] = here && !place.Unchecked
 		}
 		return nil
 	})
@@ -140,6 +144,14 @@ func (im *Import) put(tx *store.Tx, ev ImportedEvent) (refusal, err error) {
 	place, here, err := tx.EventPlace(ev.ID)
 	if err != nil {
 		return nil, err
+	}
+	if here && place.Unchecked && place.Room == im.num {
+		if err := tx.SetChecked(ev.Event); err != nil {
+			return nil, err
+		}
+		if place, _, err = tx.EventPlace(ev.ID); err != nil {
+			return nil, err
+		}
 	}
 	if here {
 		if place.Room != im.num || place.Rejected || !place.HasSlot {

@@ -114,14 +114,18 @@ func (a *acceptance) correctBefore(wrong store.EventNum, change store.StateChang
 	return nil
 }
 
-// Disown takes an event out of the current state of a room, and out of the states before
-// the events that the next will stand on: it came with a state, could not be checked then,
-// and is not signed by whom it says. An event that has no place there is no error.
+// Disown rejects an event that was used unchecked, and is not signed by whom it says. It
+// is taken out of the current state of its room, and out of the states before the events
+// that the next will stand on, and has no part in a state until it comes with the
+// signatures that it must have. An event that was checked is left alone.
 func (r *Rooms) Disown(ctx context.Context, in matrix.RoomID, id matrix.EventID) error {
 	defer r.locks.own(in)()
 	err := r.store.Update(ctx, func(tx *store.Tx) error {
 		place, _, err := tx.EventPlace(id)
-		if err != nil {
+		if err != nil || !place.Unchecked {
+			return err
+		}
+		if err := tx.SetDisowned(id); err != nil {
 			return err
 		}
 		a := acceptance{rooms: r, ctx: ctx, tx: tx}

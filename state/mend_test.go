@@ -101,17 +101,48 @@ func TestMendOfWhatWasReplaced(t *testing.T) {
 	other := newHouse(t)
 	_, err = other.rooms.AcceptAll(context.Background(), events[:begin+1])
 	other.must(err)
-	other.must(other.rooms.Mend(context.Background(), ban, true))
+	unchecked := *ban
+	unchecked.Unchecked = true
+	other.must(other.rooms.Mend(context.Background(), &unchecked, true))
 	if got := other.current(room)[key]; got != ban.ID {
 		t.Errorf("what replaces has no place: %s", got)
 	}
-	other.must(other.rooms.Disown(context.Background(), room, ban.ID))
+	sound := func(what string) {
+		t.Helper()
+		other.must(other.store.Check(context.Background(), func(fault string) { t.Errorf("%s: %s", what, fault) }))
+	}
+	for range 2 {
+		other.must(other.rooms.Disown(context.Background(), room, ban.ID))
+	}
 	other.must(other.rooms.Disown(context.Background(), room, "$unknown"))
-	other.fork(room, alice)
 	if got := other.current(room)[key]; got == ban.ID {
 		t.Error("what was disowned is in the state")
 	}
-	other.must(other.store.Check(context.Background(), func(fault string) { t.Error(fault) }))
+	sound("disowned")
+	other.must(other.rooms.Mend(context.Background(), &unchecked, true))
+	if got := other.current(room)[key]; got == ban.ID {
+		t.Error("what was disowned comes back unchecked")
+	}
+	other.must(other.rooms.Mend(context.Background(), ban, true))
+	if got := other.current(room)[key]; got != ban.ID {
+		t.Errorf("what was disowned has come as it should, and has no place: %s", got)
+	}
+	other.must(other.rooms.Disown(context.Background(), room, ban.ID))
+	if got := other.current(room)[key]; got != ban.ID {
+		t.Errorf("what was checked is disowned: %s", got)
+	}
+	sound("checked")
+
+	third := newHouse(t)
+	_, err = third.rooms.AcceptAll(context.Background(), events[:begin+1])
+	third.must(err)
+	third.must(third.rooms.Mend(context.Background(), &unchecked, true))
+	third.must(third.rooms.Disown(context.Background(), room, ban.ID))
+	third.fork(room, alice)
+	if got := third.current(room)[key]; got == ban.ID {
+		t.Error("what was disowned is in the state where the room forks")
+	}
+	third.must(third.store.Check(context.Background(), func(fault string) { t.Error(fault) }))
 }
 
 // What cites what is not here is not taken.

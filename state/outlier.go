@@ -213,8 +213,8 @@ func (r *Rooms) keepAside(ctx context.Context, room matrix.RoomID, events []*mat
 // A second m.room.create is always rejected. A redaction that came first is
 // applied. Spec: SS Checks performed on receipt of a PDU, step 4.
 func (a *acceptance) keep() error {
-	if _, _, here := a.tx.EventByID(a.ev.ID); here {
-		return nil // it came by another way meanwhile
+	if _, _, here := a.tx.EventByID(a.ev.ID); here { // it came by another way
+		return a.tx.SetChecked(a.ev)
 	}
 	var err error
 	if a.num, a.head, err = Head(a.tx, a.ev.Room); err != nil {

@@ -75,6 +75,13 @@ func (tx *Tx) putCitations(ev *StoredEvent) error {
 	})
 }
 
+// dropCitations takes out of the citation index what an event added to it.
+func (tx *Tx) dropCitations(ev *StoredEvent) error {
+	return tx.citations(ev, func(cited EventNum) error {
+		return tx.delete(bucketState, citationKey(ev.RoomNum, cited, ev.StateNum()))
+	})
+}
+
 // citations calls fn for each event that the index has ev cite.
 func (tx *Tx) citations(ev *StoredEvent, fn func(cited EventNum) error) error {
 	if !ev.HasSlot || ev.Rejected || len(ev.AuthEvents) == 0 {

@@ -39,6 +39,7 @@ type StoredEvent struct {
 	// JSON then already returns the redacted form.
 	RedactedBy EventNum
 	Rejected   bool // the event breaks the rules: it has no part in the room's state
+	Disowned   bool // it is rejected since it is not signed by whom it says; see SetDisowned
 	SoftFailed bool // it was fine in its place but not by the current state: never shown to clients
 	// Outlier: it is here only since others cite it or a state has it. What it
 	// stands on is not here, nor is the state before it: Before is 0. It becomes
@@ -53,6 +54,8 @@ type StoredEvent struct {
 	// Txn names the local device and transaction that sent the event. It is
 	// zero for others, and Endpoint is always empty: the event tells it.
 	Txn TxnID
+
+	unchecked bool // of a record whose body is not read
 }
 
 // StateNum is the number by which states and the citation index know the event.
@@ -241,6 +244,7 @@ type EventPlace struct {
 	HasSlot           bool
 	Rejected, Outlier bool
 	Redacted          bool
+	Unchecked         bool // see [matrix.Event]
 }
 
 // EventPlace returns the place of an event; ok is false when it is not here.
@@ -255,7 +259,7 @@ func (tx *Tx) EventPlace(id matrix.EventID) (place EventPlace, ok bool, err erro
 	}
 	return EventPlace{
 		Room: room, StateNum: ev.StateNum(), Slot: ev.Slot, HasSlot: ev.HasSlot,
-		Rejected: ev.Rejected, Outlier: ev.Outlier, Redacted: ev.RedactedBy != 0,
+		Rejected: ev.Rejected, Outlier: ev.Outlier, Redacted: ev.RedactedBy != 0, Unchecked: ev.unchecked,
 	}, true, nil
 }
 
@@ -340,6 +344,52 @@ func (tx *Tx) Redact(room RoomNum, target, by EventNum) error {
 		return err
 	}
 	return tx.dropWords(room, ev.Num)
+}
+
+// SetChecked notes of an event that was stored unchecked that it is signed as it must be,
+// and keeps it with those signatures. If it was disowned, it is no more. Of any other
+// event it changes nothing. The error wraps ErrNotFound when the event is not here.
+func (tx *Tx) SetChecked(ev *matrix.Event) error {
+	stored, err := tx.eventOfID(ev.ID)
+	if err != nil || !stored.Unchecked || ev.Unchecked {
+		return err
+	}
+	if stored.RedactedBy != 0 {
+		if ev, err = ev.RedactedCopy(); err != nil {
+			return fmt.Errorf("redact %s: %w", stored.ID, err)
+		}
+	}
+	stored.Event = ev
+	if stored.Disowned {
+		stored.Rejected, stored.Disowned = false, false
+		if err := tx.putCitations(stored); err != nil {
+			return err
+		}
+	}
+	return tx.writeEvent(stored)
+}
+
+// SetDisowned rejects an event that was stored unchecked and is not signed by whom it
+// says. States that have it must be corrected by the caller. Of any other event it
+// changes nothing. The error wraps ErrNotFound when the event is not here.
+func (tx *Tx) SetDisowned(id matrix.EventID) error {
+	stored, err := tx.eventOfID(id)
+	if err != nil || !stored.Unchecked || stored.Rejected {
+		return err
+	}
+	if err := tx.dropCitations(stored); err != nil {
+		return err
+	}
+	stored.Rejected, stored.Disowned = true, true
+	return tx.writeEvent(stored)
+}
+
+func (tx *Tx) eventOfID(id matrix.EventID) (*StoredEvent, error) {
+	room, num, known := tx.EventByID(id)
+	if !known {
+		return nil, fmt.Errorf("event %s: %w", id, ErrNotFound)
+	}
+	return tx.Event(room, num)
 }
 
 // CorrectBefore replaces the state before an event, where it was found to lack something.

@@ -24,6 +24,8 @@ const (
 	eventWasAside               // the number that an event of a timeline had as an outlier
 	eventMoved                  // the number in the timeline: all that is left at the place of such an outlier
 	eventRelay                  // nothing
+	eventUnchecked              // nothing
+	eventDisowned               // nothing
 )
 
 // asideFill is how full a write that stores events aside leaves the pages it
@@ -91,12 +93,14 @@ func appendEventHead(v []byte, ev *StoredEvent) []byte {
 	v = binary.AppendUvarint(v, bitIf(ev.HasSlot, eventHasSlot)|
 		bitIf(ev.RedactedBy != 0, eventRedacted)|
 		bitIf(ev.Txn.ID != "", eventHasTxn)|
-		bitIf(ev.Rejected, eventRejected)|
+		bitIf(ev.Rejected && !ev.Disowned, eventRejected)|
 		bitIf(ev.SoftFailed, eventSoftFailed)|
 		bitIf(!hashed, eventTextID)|
 		bitIf(ev.Outlier, eventOutlier)|
 		bitIf(ev.AsideNum != 0, eventWasAside)|
-		bitIf(ev.Relay, eventRelay))
+		bitIf(ev.Relay, eventRelay)|
+		bitIf(ev.Unchecked, eventUnchecked)|
+		bitIf(ev.Disowned, eventDisowned))
 	v = binary.AppendUvarint(v, uint64(ev.SenderNum))
 	v = binary.AppendUvarint(v, uint64(ev.Before))
 	v = binary.AppendUvarint(v, uint64(ev.After))
@@ -145,6 +149,7 @@ func (tx *Tx) readEvent(room RoomNum, num EventNum, v []byte) (*StoredEvent, err
 	if ev.Event, err = matrix.ParseTrusted(facts.version, body, id); err != nil {
 		return nil, fmt.Errorf("body of %s: %w: %w", id, ErrDamaged, err)
 	}
+	ev.Unchecked = ev.unchecked
 	return ev, nil
 }
 
@@ -163,7 +168,9 @@ func (ev *StoredEvent) readHead(r *reader, version *matrix.Version) matrix.Event
 	if flags&eventHasTxn != 0 {
 		ev.Txn = TxnID{User: ev.SenderNum, Device: matrix.DeviceID(r.string()), ID: r.string()}
 	}
-	ev.Rejected = flags&eventRejected != 0
+	ev.Disowned = flags&eventDisowned != 0
+	ev.Rejected = flags&eventRejected != 0 || ev.Disowned
+	ev.unchecked = flags&eventUnchecked != 0
 	ev.SoftFailed = flags&eventSoftFailed != 0
 	ev.Outlier = flags&eventOutlier != 0
 	ev.Relay = flags&eventRelay != 0

@@ -129,8 +129,7 @@ func (in *inbox) run(ctx context.Context) error {
 func (in *inbox) work(ctx context.Context) {
 	room, wait := in.queue.next(in.now())
 	if room != 0 {
-		left := in.attend(ctx, room)
-		in.queue.rest(room, left, in.now())
+		in.queue.rest(room, in.attend(ctx, room), in.now())
 		return
 	}
 	timer := time.NewTimer(wait)
@@ -142,30 +141,38 @@ func (in *inbox) work(ctx context.Context) {
 	}
 }
 
-// attend tries to get what a room's events lack, and says whether some are left that
-// are to be tried again.
-func (in *inbox) attend(ctx context.Context, room store.RoomNum) (left bool) {
+// attend tries to get what a room's events lack, and says what came of it.
+func (in *inbox) attend(ctx context.Context, room store.RoomNum) inboxOutcome {
 	release, err := in.take(ctx, inboxMemory)
 	if err != nil {
-		return true
+		return inboxOutcome{left: true}
 	}
 	defer release()
-	ctx, yield := context.WithCancel(ctx)
+	within, yield := context.WithCancel(ctx)
 	defer yield()
-	defer in.slow.watch(yield)()
+	passed, least := in.queue.begin(room)
+	defer in.slow.watch(yield, least)()
 	t := inboxTry{
-		inbox: in, ctx: ctx, room: room, silent: make(map[matrix.ServerName]bool), unsure: make(map[uint64]bool),
+		inbox: in, life: ctx, ctx: within, room: room, silent: passed, unsure: make(map[uint64]bool),
 	}
-	for err == nil && ctx.Err() == nil {
+	for err == nil && within.Err() == nil {
 		var done bool
 		if done, err = t.step(); done {
-			return t.left
+			return inboxOutcome{left: t.left, moved: t.moved}
 		}
 	}
-	if err != nil && ctx.Err() == nil {
+	if within.Err() == nil {
 		in.log.Warn("events wait for what they lack", "room", t.id, "err", err)
+		return inboxOutcome{left: true, moved: t.moved}
 	}
-	return true
+	return inboxOutcome{left: true, moved: t.moved, slow: t.origin}
+}
+
+// An inboxOutcome is what came of a try.
+type inboxOutcome struct {
+	left  bool              // some events are to be tried again
+	moved bool              // some have left the inbox
+	slow  matrix.ServerName // whose events took so long that it made way for others; or ""
 }
 
 // backoff returns how long a room rests after tries in vain: another time for each

@@ -121,6 +121,13 @@ func TestUsedOnTrust(t *testing.T) {
 	p.here.must(p.here.store.Update(p.Context(), func(tx *store.Tx) error {
 		return tx.PutServerKeys("fourth.test", store.KeyAnswer{JSON: []byte(`{}`), Fetched: time.Now().Add(time.Second), ValidUntil: time.Now()}, nil)
 	}))
+	p.server.Joined(room)
+	p.eventually("whose server has told its keys, and has no such key, is out", func() bool {
+		return !slices.Contains(members(), "@nokey:fourth.test")
+	})
+	if in := members(); len(in) != len(used)-1 {
+		t.Errorf("then %q are members", in)
+	}
 	p.setKeyless(used[0], false)
 	p.setKeyless(used[1], false)
 	p.setKeyless(used[4], false)
@@ -222,7 +229,8 @@ func (p *pair) leftOut(num store.RoomNum, pdu jsontext.Value, state bool) {
 	}
 }
 
-// arriveWithout puts a room of the peer on its way here, without some of its events.
+// arriveWithout puts a room of the peer on its way here, without some of its events. Those
+// of third servers are used on its word.
 func (p *pair) arriveWithout(room matrix.RoomID, left ...*matrix.Event) (num store.RoomNum, finish func()) {
 	p.Helper()
 	key := string(bob)
@@ -241,6 +249,7 @@ func (p *pair) arriveWithout(room matrix.RoomID, left ...*matrix.Event) (num sto
 			if slices.ContainsFunc(left, func(l *matrix.Event) bool { return l.ID == ev.ID }) {
 				continue
 			}
+			ev.Unchecked = ev.Sender.Server() != peer
 			refused, err := im.Put(p.Context(), []state.ImportedEvent{{Event: ev, State: ev.IsState()}})
 			p.here.must(err)
 			p.here.must(refused[0])

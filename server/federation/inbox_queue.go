@@ -56,6 +56,8 @@ type inboxRoom struct {
 	due      time.Time                       // not tried before
 	tried    time.Time
 	failures int
+	slow     matrix.ServerName // for whose events the last try was given up; the next passes over them
+	yields   int               // how often in a row that was so, and nothing came of it
 	busy     bool
 	fresh    bool            // events came since the try that is under way began
 	waiting  []chan struct{} // closed after the next whole try
@@ -280,8 +282,24 @@ func (t inboxTurn) before(u inboxTurn) bool {
 		cmp.Compare(t.room, u.room), cmp.Compare(t.origin, u.origin)) < 0
 }
 
+// begin returns the servers whose events a try of a room passes over, and how long it may
+// take until it makes way for others: the longer, the oftener it had to.
+func (q *inboxQueue) begin(room store.RoomNum) (passed map[matrix.ServerName]bool, least time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	passed, least = make(map[matrix.ServerName]bool), inboxLeast
+	if r := q.rooms[room]; r != nil {
+		if r.slow != "" && len(r.of) > 1 {
+			passed[r.slow] = true
+		}
+		least = min(inboxLeast<<min(r.yields, 10), inboxPatience)
+		r.slow = ""
+	}
+	return passed, least
+}
+
 // rest notes that a room was tried, and when it is tried again where events are left.
-func (q *inboxQueue) rest(room store.RoomNum, left bool, now time.Time) {
+func (q *inboxQueue) rest(room store.RoomNum, is inboxOutcome, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r := q.rooms[room]
@@ -289,7 +307,13 @@ func (q *inboxQueue) rest(room store.RoomNum, left bool, now time.Time) {
 		return
 	}
 	r.busy = false
-	if left {
+	if is.moved {
+		r.failures, r.yields = 0, 0
+	}
+	if r.slow = is.slow; r.slow != "" {
+		r.yields++
+	}
+	if is.left {
 		r.due = now.Add(backoff(room, r.failures))
 		r.failures++
 	} else {
@@ -303,7 +327,7 @@ func (q *inboxQueue) rest(room store.RoomNum, left bool, now time.Time) {
 		close(done)
 	}
 	r.waiting = nil
-	if !left && r.coming == 0 {
+	if !is.left && r.coming == 0 {
 		for origin, load := range r.of {
 			q.releaseLocked(room, origin, load) // a purge has removed them
 		}

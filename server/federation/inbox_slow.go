@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -10,7 +11,7 @@ import (
 const (
 	inboxQuick = 5 * time.Second  // after which a try counts as slow
 	inboxSlow  = inboxWorkers - 2 // that may go on at a time
-	// inboxLeast is after which a slow try makes way for another one.
+	// inboxLeast is after which a slow try makes way for another one, at first.
 	inboxLeast = time.Minute
 )
 
@@ -24,14 +25,15 @@ type slowTries struct {
 
 type slowTry struct {
 	began time.Time
+	least time.Duration // how long it may go on in any case, once it is slow
 	yield context.CancelFunc
 	ended bool
 }
 
-// watch ends a try by yield if it becomes slow while it may not. done must be called at
-// its end.
-func (s *slowTries) watch(yield context.CancelFunc) (done func()) {
-	try := &slowTry{yield: yield}
+// watch ends a try by yield if it becomes slow while it may not, or has been for at least
+// some time when another one becomes slow. done must be called at its end.
+func (s *slowTries) watch(yield context.CancelFunc, least time.Duration) (done func()) {
+	try := &slowTry{yield: yield, least: least}
 	timer := time.AfterFunc(inboxQuick, func() { s.enter(try, time.Now()) })
 	return func() {
 		timer.Stop()
@@ -42,16 +44,17 @@ func (s *slowTries) watch(yield context.CancelFunc) (done func()) {
 func (s *slowTries) enter(try *slowTry, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case try.ended:
+	if try.ended {
 		return
-	case len(s.running) < inboxSlow:
-	case now.Sub(s.running[0].began) < inboxLeast:
-		try.yield()
-		return
-	default:
-		s.running[0].yield()
-		s.running = s.running[1:]
+	}
+	if len(s.running) == inboxSlow {
+		i := slices.IndexFunc(s.running, func(r *slowTry) bool { return now.Sub(r.began) >= r.least })
+		if i < 0 {
+			try.yield()
+			return
+		}
+		s.running[i].yield()
+		s.running = slices.Delete(s.running, i, i+1)
 	}
 	try.began = now
 	s.running = append(s.running, try)
@@ -61,10 +64,5 @@ func (s *slowTries) leave(try *slowTry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	try.ended = true
-	for i, r := range s.running {
-		if r == try {
-			s.running = append(s.running[:i:i], s.running[i+1:]...)
-			return
-		}
-	}
+	s.running = slices.DeleteFunc(s.running, func(r *slowTry) bool { return r == try })
 }

@@ -77,7 +77,7 @@ func TestSlowTries(t *testing.T) {
 	ended := make(map[int]bool)
 	tries := make([]*slowTry, inboxSlow+4)
 	for i := range tries {
-		tries[i] = &slowTry{yield: func() { ended[i] = true }}
+		tries[i] = &slowTry{least: inboxLeast, yield: func() { ended[i] = true }}
 	}
 	want := func(running int, over ...int) {
 		t.Helper()
@@ -107,4 +107,40 @@ func TestSlowTries(t *testing.T) {
 	want(inboxSlow-1, inboxSlow, 0)
 	s.enter(tries[inboxSlow+3], now.Add(inboxLeast))
 	want(inboxSlow, inboxSlow, 0)
+}
+
+// After a try that was too slow the next passes over the server for whose events it was,
+// where others have some too, and may take longer; what moves makes up for that.
+func TestSlowIsPassedOver(t *testing.T) {
+	var q inboxQueue
+	q.init()
+	q.add(1, "slow", inboxLoad{2, 2})
+	q.add(1, "quick", inboxLoad{1, 1})
+	now := time.UnixMilli(1_700_000_000_000)
+	for _, step := range []struct {
+		is     inboxOutcome
+		passed bool
+		least  time.Duration
+		due    time.Duration // at most, after that
+	}{
+		{inboxOutcome{left: true, slow: "slow"}, true, 2 * inboxLeast, inboxBackoff},
+		{inboxOutcome{left: true}, false, 2 * inboxLeast, 2 * inboxBackoff},
+		{inboxOutcome{left: true, slow: "slow"}, true, 4 * inboxLeast, 4 * inboxBackoff},
+		{inboxOutcome{left: true, slow: "slow"}, true, 8 * inboxLeast, 8 * inboxBackoff},
+		{inboxOutcome{left: true, slow: "slow"}, true, inboxPatience, 16 * inboxBackoff},
+		{inboxOutcome{left: true, slow: "slow", moved: true}, true, 2 * inboxLeast, inboxBackoff},
+	} {
+		q.rest(1, step.is, now)
+		if due := q.rooms[1].due.Sub(now); due > step.due || due < step.due/2 {
+			t.Errorf("%+v: due after %v", step.is, due)
+		}
+		if passed, least := q.begin(1); passed["slow"] != step.passed || passed["quick"] || least != step.least {
+			t.Errorf("%+v: passes over %v, may take %v", step.is, passed, least)
+		}
+	}
+	q.release(1, "quick", inboxLoad{1, 1})
+	q.rest(1, inboxOutcome{left: true, slow: "slow"}, now)
+	if passed, _ := q.begin(1); len(passed) > 0 {
+		t.Errorf("passes over %v, who alone has events there", passed)
+	}
 }

@@ -183,7 +183,7 @@ func TestQueueIsFair(t *testing.T) {
 	if !slices.Contains(first, 100) {
 		t.Errorf("rooms %d come first", first)
 	}
-	q.rest(100, true, now)
+	q.rest(100, inboxOutcome{left: true}, now)
 	for range 19 {
 		if room, _ := q.next(now); room == 0 || room == 100 {
 			t.Errorf("room %d comes", room)
@@ -198,7 +198,7 @@ func TestQueueIsFair(t *testing.T) {
 		if room, _ = q.next(now); room != 100 {
 			t.Errorf("room %d comes after the rest", room)
 		}
-		q.rest(100, true, now)
+		q.rest(100, inboxOutcome{left: true}, now)
 		_, wait = q.next(now)
 	}
 	if wait <= inboxMaxRest {
@@ -222,7 +222,7 @@ func TestQueueIsFair(t *testing.T) {
 		t.Errorf("room %d comes after the rest", room)
 	}
 	q.release(100, "one", inboxLoad{1, 1})
-	q.rest(100, false, now)
+	q.rest(100, inboxOutcome{left: false}, now)
 	if len(q.origins) != 1 || q.rooms[100] != nil {
 		t.Error("what does not wait is remembered")
 	}

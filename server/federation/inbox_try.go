@@ -18,7 +18,8 @@ import (
 // An inboxTry is one pass over the events that wait in a room.
 type inboxTry struct {
 	*inbox
-	ctx     context.Context
+	life    context.Context // of the server
+	ctx     context.Context // ends when the try is to make way for others
 	room    store.RoomNum
 	id      matrix.RoomID
 	version *matrix.Version
@@ -26,8 +27,10 @@ type inboxTry struct {
 	inside  bool                // the server whose events are tried is in the room
 	again   int                 // tries at the same event that brought it nearer
 	silent  map[matrix.ServerName]bool
-	unsure  map[uint64]bool // events, by their orders, whose keys cannot be had for now
-	left    bool            // some events stay for another pass
+	unsure  map[uint64]bool   // events, by their orders, whose keys cannot be had for now
+	left    bool              // some events stay for another pass
+	origin  matrix.ServerName // whose events are tried now
+	moved   bool              // some events have left the inbox
 }
 
 // step tries the next events and says whether none are left.
@@ -36,8 +39,8 @@ func (t *inboxTry) step() (done bool, err error) {
 	if t.left = t.left || passed; err != nil || len(entries) == 0 {
 		return true, err
 	}
-	origin := entries[0].Origin
-	refused, err := t.look(origin)
+	t.origin = entries[0].Origin
+	refused, err := t.look(t.origin)
 	switch {
 	case err != nil:
 		return false, err
@@ -63,15 +66,15 @@ func (t *inboxTry) step() (done bool, err error) {
 	if !t.inside {
 		unchecked = nil
 	}
-	from := t.keeping(ctx, origin, &trusted, t.source(t.version, unchecked, t.askable(origin)...))
+	from := t.keeping(ctx, t.origin, &trusted, t.source(t.version, unchecked, t.askable(t.origin)...))
 	verdicts, err := t.rooms.AcceptFrom(ctx, events, from)
-	if t.ctx.Err() != nil {
-		return false, nil
+	if t.life.Err() != nil {
+		return true, nil
 	}
 	if len(verdicts) > 0 {
 		t.again = 0
 	}
-	if removeErr := t.remove(t.ctx, entries[:len(verdicts)]); removeErr != nil || err == nil {
+	if removeErr := t.remove(entries[:len(verdicts)]); removeErr != nil || err == nil {
 		return false, removeErr
 	}
 	return false, t.judge(entries[len(verdicts)], ctx.Err(), err)
@@ -105,7 +108,13 @@ func (t *inboxTry) judge(e store.InboxEvent, late, why error) error {
 func (t *inboxTry) drop(entries []store.InboxEvent, why error) error {
 	t.again = 0
 	t.log.Info("event is given up", "room", t.id, "origin", entries[0].Origin, "err", why)
-	return t.remove(t.ctx, entries)
+	return t.remove(entries)
+}
+
+// remove takes events out of the inbox.
+func (t *inboxTry) remove(entries []store.InboxEvent) error {
+	t.moved = t.moved || len(entries) > 0
+	return t.inbox.remove(t.life, entries)
 }
 
 // look finds the room and who is in it, and says why the events of a server are not
@@ -170,18 +179,19 @@ func (t *inboxTry) verify(entries []store.InboxEvent) (fit []store.InboxEvent, e
 		return nil, nil, t.ctx.Err()
 	}
 	for i, e := range entries {
-		switch {
-		case errs[i] == nil:
+		if errs[i] == nil {
 			fit, events = append(fit, e), append(events, checked[i])
-		case errors.Is(errs[i], remote.ErrUnreachable) && t.now().Sub(time.UnixMilli(e.Received)) <= inboxAge:
+			continue
+		}
+		waits := errors.Is(errs[i], remote.ErrUnreachable) && t.now().Sub(time.UnixMilli(e.Received)) <= inboxAge
+		known, err := t.disown(e, errs[i], waits)
+		if err != nil {
+			return nil, nil, err
+		}
+		if waits && !known {
 			t.unsure[e.Order], t.left = true, true
-		default:
-			if err := t.disown(e, errs[i]); err != nil {
-				return nil, nil, err
-			}
-			if err := t.drop(entries[i:i+1], errs[i]); err != nil {
-				return nil, nil, err
-			}
+		} else if err := t.drop(entries[i:i+1], errs[i]); err != nil {
+			return nil, nil, err
 		}
 	}
 	return fit, events, nil
@@ -189,53 +199,66 @@ func (t *inboxTry) verify(entries []store.InboxEvent) (fit []store.InboxEvent, e
 
 // disown takes an event out of the state that was used on a server's word, where the
 // signature that could not be checked then has turned out bad. That is held against what is
-// here, which may have come with a good one since.
-func (t *inboxTry) disown(e store.InboxEvent, why error) error {
+// here, which may have come with a good one since. Where the event waits for its keys only
+// those count that have come. It says whether there is no more to be found out about it.
+func (t *inboxTry) disown(e store.InboxEvent, why error, waits bool) (done bool, err error) {
 	bad, _ := errors.AsType[*remote.PDUError](why)
 	if e.Part == store.InboxNews || bad == nil || bad.Event == "" {
-		return nil
+		return false, nil
 	}
-	var held jsontext.Value
+	var held *matrix.Event
 	told := false
-	err := t.store.View(func(tx *store.Tx) error {
+	err = t.store.View(func(tx *store.Tx) error {
 		room, num, here := tx.EventByID(bad.Event)
 		if !here || room != t.room {
 			return nil
 		}
 		ev, err := tx.Event(room, num)
-		if err == nil {
-			held = ev.JSON()
+		if err == nil && ev.Unchecked {
+			held = ev.Event
 			told, err = toldSince(tx, ev.Event, e.Received)
 		}
 		return err
 	})
-	if held == nil || err != nil {
-		return err
+	if held == nil || err != nil || waits && !told {
+		return false, err
 	}
-	_, errs := t.check(t.ctx, t.version, []jsontext.Value{held})
+	_, errs := t.check(t.ctx, t.version, []jsontext.Value{held.JSON()})
 	switch why := errs[0]; {
 	case t.ctx.Err() != nil:
-		return t.ctx.Err()
+		return false, t.ctx.Err()
 	case errors.Is(why, matrix.ErrBadSignature), errors.Is(why, remote.ErrUnreachable) && told:
 		t.log.Warn("a server has given a state with an event that is not signed", "room", t.id, "server", e.Origin, "event", bad.Event, "err", why)
-		return t.rooms.Disown(t.ctx, t.id, bad.Event)
+		return true, t.rooms.Disown(t.ctx, t.id, bad.Event)
 	}
-	return nil
+	return false, nil
 }
 
-// toldSince says whether all servers that must have signed an event have told us their
-// keys since a time, in milliseconds since 1970. A key that is not among them is none.
+// toldSince says whether a server that must have signed an event has told us its keys
+// since a time, in milliseconds since 1970, and none of them is one that it is signed
+// with.
 func toldSince(tx *store.Tx, ev *matrix.Event, since int64) (bool, error) {
+	signatures, err := ev.Signatures()
+	if err != nil {
+		return false, err
+	}
 	for _, server := range ev.RequiredSigners() {
 		answer, err := tx.KeyAnswer(server)
 		if errors.Is(err, store.ErrNotFound) || err == nil && answer.Fetched.UnixMilli() < since {
-			return false, nil
+			continue
 		}
 		if err != nil {
 			return false, err
 		}
+		known := slices.ContainsFunc(signatures[server], func(id string) bool {
+			_, err := tx.VerifyKey(server, id)
+			return err == nil
+		})
+		if !known {
+			return true, nil
+		}
 	}
-	return true, nil
+	return false, nil
 }
 
 // keeping is a source whose events that cannot be checked are kept for later: a state is
@@ -300,7 +323,7 @@ func (t *inboxTry) mend(entries []store.InboxEvent, events []*matrix.Event) erro
 		case missing != nil, errors.Is(err, state.ErrTangled):
 			err = t.drop([]store.InboxEvent{e}, err)
 		case err == nil:
-			err = t.remove(t.ctx, []store.InboxEvent{e})
+			err = t.remove([]store.InboxEvent{e})
 		}
 		if err != nil {
 			return err

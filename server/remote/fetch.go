@@ -51,12 +51,13 @@ func (n *Network) Source(v *matrix.Version, servers ...matrix.ServerName) state.
 // it to others, and nothing would put them back. unchecked is told of each such event, so
 // that it is checked later; it must not block.
 func (n *Network) TrustingSource(v *matrix.Version, unchecked func(*matrix.Event), servers ...matrix.ServerName) state.Source {
-	f := &fetcher{version: v, servers: servers, stream: n.Stream, verify: n.VerifyEvents, unchecked: unchecked}
+	f := &fetcher{own: n.server, version: v, servers: servers, stream: n.Stream, verify: n.VerifyEvents, unchecked: unchecked}
 	return state.Source{Missing: f.missing, Events: f.events, StateIDs: f.stateIDs}
 }
 
 // A fetcher is what a source of events works with.
 type fetcher struct {
+	own       matrix.ServerName
 	version   *matrix.Version
 	servers   []matrix.ServerName
 	stream    func(ctx context.Context, dest matrix.ServerName, q Request) (*http.Response, error)
@@ -71,7 +72,8 @@ func (f *fetcher) check(ctx context.Context, pdus []jsontext.Value) ([]*matrix.E
 		verify = func(ctx context.Context, events []*matrix.Event) []error {
 			errs := f.verify(ctx, events)
 			for i, err := range errs {
-				if errors.Is(err, ErrKeyUntold) && comesOrGoes(events[i]) {
+				if errors.Is(err, ErrKeyUntold) && comesOrGoes(events[i]) && !concerns(events[i], f.own) {
+					events[i].Unchecked = true
 					f.unchecked(events[i])
 					errs[i] = nil
 				}

@@ -183,9 +183,10 @@ func TestRejoinOfAnEmptyRoom(t *testing.T) {
 func TestJoinOnTrust(t *testing.T) {
 	w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
 	room := w[there].create("11", 0)
-	for _, user := range []matrix.UserID{"@a:untold.test", "@b:away.test", "@c:untold.test"} {
+	for _, user := range []matrix.UserID{"@a:untold.test", "@b:away.test", "@c:untold.test", "@d:unasked.test", "@e:here.test", "@f:never.test"} {
 		w[there].visitors(room, user)
 	}
+	asked := 0
 	j, _ := w.joiner(w[here])
 	var kept int
 	j.leftOut = func(_ context.Context, _ store.RoomNum, _ matrix.ServerName, pdus []jsontext.Value, _ bool) (int, error) {
@@ -201,8 +202,13 @@ func TestJoinOnTrust(t *testing.T) {
 		errs := make([]error, len(events))
 		for i, ev := range events {
 			switch {
-			case ev.Sender.Server() == "untold.test", ev.Type == "m.room.name":
+			case ev.Sender.Server() == "untold.test", ev.Type == "m.room.name", ev.Sender == "@e:here.test":
 				errs[i] = fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUntold)
+			case ev.Sender.Server() == "unasked.test" && asked < 5, ev.Sender.Server() == "never.test":
+				if ev.Sender.Server() == "unasked.test" {
+					asked++
+				}
+				errs[i] = fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUnasked)
 			case ev.Sender.Server() == "away.test":
 				errs[i] = ErrKeyLater
 			}
@@ -213,13 +219,36 @@ func TestJoinOnTrust(t *testing.T) {
 	current := w[here].current(room)
 	for key, want := range map[auth.Key]bool{
 		{Type: "m.room.member", StateKey: "@a:untold.test"}: true, {Type: "m.room.member", StateKey: "@b:away.test"}: false, {Type: "m.room.name"}: false,
-		{Type: "m.room.member", StateKey: "@c:untold.test"}: false, // for which there was no room
+		{Type: "m.room.member", StateKey: "@c:untold.test"}:  false, // for which there was no room
+		{Type: "m.room.member", StateKey: "@d:unasked.test"}: true,  // who was asked in the end
+		{Type: "m.room.member", StateKey: "@e:here.test"}:    false, // who would be one of ours
+		{Type: "m.room.member", StateKey: "@f:never.test"}:   false, // who could not be asked
 	} {
 		if got := current[key] != ""; got != want {
 			t.Errorf("%v is in the state: %v", key, got)
 		}
 	}
-	if kept != 4 {
+	if kept != 6 {
 		t.Errorf("%d events are kept for later", kept)
+	}
+
+	// What was used on trust is checked when the room is joined anew.
+	w[here].must(w[here].rooms.Leave(t.Context(), room, erin, ""))
+	checked := make(map[matrix.UserID]bool)
+	j.verify = func(_ context.Context, events []*matrix.Event) []error {
+		errs := make([]error, len(events))
+		for i, ev := range events {
+			if checked[ev.Sender] = true; ev.Sender == "@a:untold.test" {
+				errs[i] = matrix.ErrBadSignature
+			}
+		}
+		return errs
+	}
+	w[here].must(j.Join(t.Context(), state.Join{Room: room, User: erin}, []matrix.ServerName{there}))
+	if !checked["@a:untold.test"] || checked["@d:unasked.test"] {
+		t.Errorf("checked are %v", checked)
+	}
+	if id := w[here].current(room)[auth.Key{Type: "m.room.member", StateKey: "@a:untold.test"}]; id != "" {
+		t.Error("who is not signed is in the state again")
 	}
 }

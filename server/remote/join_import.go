@@ -89,8 +89,13 @@ func (j *Joiner) bringSome(ctx context.Context, im *state.Import, later *postpon
 	return refused, err
 }
 
-// maxPostponed is how many events of a join are kept to be checked later.
-const maxPostponed = 1000
+const (
+	// maxPostponed is how many events of a join are kept to be checked later.
+	maxPostponed = 1000
+	// maxKeyRounds is how often, in one join, further servers are asked for their keys
+	// where there were more than can be asked at a time: some 64, for 20 seconds.
+	maxKeyRounds = 30
+)
 
 // postponed are the events of a join that cannot be checked for now, and those that
 // cite what is left out. They are kept for later; of more than maxPostponed the rest is
@@ -99,6 +104,7 @@ type postponed struct {
 	joiner *Joiner
 	join   store.RoomJoin
 	count  int
+	rounds int // in which further servers were asked for keys
 }
 
 // put keeps events, and says which of them are kept.
@@ -131,9 +137,9 @@ func (p *postponed) put(ctx context.Context, events []state.ImportedEvent) (kept
 //
 // Members' events are used on the word of the server that gives the state, too, where
 // their own servers are away and have never told us their keys. What we left out would
-// be missing in the states that we give to others, and nothing would put it there. That
-// server may leave out and bring back whom it likes anyway. They are checked when the
-// keys can be had: see [state.Rooms.Disown].
+// be missing in the states that we give to others, and nothing would put it there. They
+// are checked if the keys can be had within a day, and when the room is joined anew: see
+// [state.Rooms.Disown].
 func (j *Joiner) verifySome(ctx context.Context, im *state.Import, later *postponed, events []state.ImportedEvent) ([]state.ImportedEvent, error) {
 	known, err := im.Known(events)
 	if err != nil {
@@ -146,6 +152,9 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, later *postpo
 		}
 	}
 	errs := checkEvents(ctx, unknown, j.verify)
+	for later.rounds < maxKeyRounds && j.askFurther(ctx, unknown, errs) {
+		later.rounds++
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err // nothing was found out
 	}
@@ -167,15 +176,46 @@ func (j *Joiner) verifySome(ctx context.Context, im *state.Import, later *postpo
 	}
 	sound := events[:0:0]
 	for i, ev := range events {
-		trusted := errors.Is(faults[i], ErrKeyUntold) && ev.Type == "m.room.member" && kept[ev.ID]
-		if faults[i] == nil || trusted {
+		ev.Unchecked = errors.Is(faults[i], ErrKeyUntold) && kept[ev.ID] && j.trustable(ev.Event)
+		if faults[i] == nil || ev.Unchecked {
 			sound = append(sound, ev)
 		}
 		if faults[i] != nil {
-			j.log.Debug("an event of a join is not checked", "event", ev.ID, "used", trusted, "err", faults[i])
+			j.log.Debug("an event of a join is not checked", "event", ev.ID, "used", ev.Unchecked, "err", faults[i])
 		}
 	}
 	return sound, nil
+}
+
+// askFurther checks those events again whose servers there was no time to ask for their
+// keys, and says whether there were some.
+func (j *Joiner) askFurther(ctx context.Context, events []*matrix.Event, errs []error) bool {
+	var again []*matrix.Event
+	var places []int
+	for i, err := range errs {
+		if errors.Is(err, ErrKeyUnasked) {
+			again, places = append(again, events[i]), append(places, i)
+		}
+	}
+	if len(again) == 0 || ctx.Err() != nil {
+		return false
+	}
+	for i, err := range j.verify(ctx, again) {
+		errs[places[i]] = err
+	}
+	return true
+}
+
+// trustable says whether an event may be used on the word of the server that gives a room:
+// it is a member's, of nobody of ours, and nobody else's word is needed for it.
+func (j *Joiner) trustable(ev *matrix.Event) bool {
+	member, err := ev.Member()
+	return ev.Type == "m.room.member" && err == nil && member.AuthorisedVia == "" && !concerns(ev, j.own)
+}
+
+// concerns says whether an event is by a user of a server, or about one.
+func concerns(ev *matrix.Event, server matrix.ServerName) bool {
+	return ev.Sender.Server() == server || ev.StateKey != nil && matrix.UserID(*ev.StateKey).Server() == server
 }
 
 // joinEvent returns our event with the signatures that it needs: as the other server

@@ -140,13 +140,19 @@ func TestKeysLater(t *testing.T) {
 	want := func(what string, later, untold bool) {
 		t.Helper()
 		why := n.keyless(wanted{server: "peer.test", at: now})
+		if unasked := errors.Is(why, ErrKeyUnasked); unasked != (what == "there was no time to ask it") {
+			t.Errorf("%s: %v", what, why)
+		}
 		if got := errors.Is(why, ErrKeyLater); got != later || errors.Is(why, ErrKeyUntold) != untold || !errors.Is(why, ErrUnreachable) {
 			t.Errorf("%s: %v", what, why)
 		}
 	}
-	want("there was no time to ask it", true, true)
-	if why := n.keyless(wanted{server: "peer.test", at: now.Add(keyTrust + 1)}); errors.Is(why, ErrKeyUntold) || errors.Is(why, ErrKeyLater) {
+	want("there was no time to ask it", true, false)
+	if why := n.keyless(wanted{server: "peer.test", at: now.Add(keyTrust + 1)}); errors.Is(why, ErrKeyUnasked) || errors.Is(why, ErrKeyLater) {
 		t.Errorf("it is not asked for the key of another time: %v", why)
+	}
+	if why := n.keyless(wanted{server: ourName, at: now}); errors.Is(why, ErrKeyUntold) || errors.Is(why, ErrKeyUnasked) || errors.Is(why, ErrKeyLater) {
+		t.Errorf("we have no such key: %v", why)
 	}
 	n.noteSilence("peer.test", ErrUnreachable)
 	want("it is away", true, true)
@@ -165,4 +171,19 @@ func TestKeysLater(t *testing.T) {
 	want("it is there and has no such key", false, false)
 	n.noteSilence("peer.test", ErrUnreachable)
 	want("it is away and has told its keys", true, false)
+}
+
+// Of several signatures that an event must have the one that says most counts: one that
+// is bad, then one whose server is there or has told its keys.
+func TestGravity(t *testing.T) {
+	untold := fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUntold)
+	rising := []error{nil, untold, ErrUnreachable, matrix.ErrBadSignature}
+	for i := range rising[1:] {
+		if gravity(rising[i]) >= gravity(rising[i+1]) {
+			t.Errorf("%v says as much as %v", rising[i], rising[i+1])
+		}
+	}
+	if gravity(ErrKeyLater) != gravity(ErrUnreachable) || gravity(fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUnasked)) != gravity(ErrUnreachable) {
+		t.Error("a server that is away and has told its keys counts as another")
+	}
 }

@@ -29,8 +29,12 @@ const (
 var ErrKeyLater = fmt.Errorf("%w for now", ErrUnreachable)
 
 // ErrKeyUntold is wrapped beside ErrUnreachable where a key could not be had since its
-// server cannot be asked, or not in time, and has never told us its keys.
+// server cannot be asked, and none of its keys is known here.
 var ErrKeyUntold = errors.New("the server has never told its keys")
+
+// ErrKeyUnasked is wrapped beside ErrUnreachable where none of a server's keys is known
+// here, and there was no time to ask it.
+var ErrKeyUnasked = errors.New("there was no time to ask the server for its keys")
 
 // keyAlgorithm begins the ID of every key that signs.
 const keyAlgorithm = "ed25519:"
@@ -216,11 +220,25 @@ func (v *keyCheck) checkAll(ev *matrix.Event, signers [][]wanted) (failed error)
 		err := v.check(keys, func(id string, public ed25519.PublicKey) error {
 			return ev.VerifySignature(keys[0].server, id, public)
 		})
-		if err != nil && (failed == nil || errors.Is(failed, ErrUnreachable)) {
+		if gravity(err) > gravity(failed) {
 			failed = err
 		}
 	}
 	return failed
+}
+
+// gravity says how much an error of a check says about an event: a signature that is bad
+// more than one that cannot be checked, and that least whose server never told its keys.
+func gravity(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, ErrKeyUntold):
+		return 1
+	case errors.Is(err, ErrUnreachable):
+		return 2
+	}
+	return 3
 }
 
 // keyless says why a key could not be had: its server is there but has no such key; it is
@@ -233,18 +251,20 @@ func (n *Network) keyless(w wanted) error {
 		since, away = b.Since, true
 	}
 	_, err := n.keyAnswer(w.server)
-	untold := errors.Is(err, store.ErrNotFound)
-	if !away && (!untold || !n.askable(w)) {
+	untold := errors.Is(err, store.ErrNotFound) && w.server != n.server
+	switch {
+	case away && n.now().Sub(since) > keyHope && untold:
+		return fmt.Errorf("%w: %w", ErrUnreachable, ErrKeyUntold)
+	case away && n.now().Sub(since) > keyHope:
 		return ErrUnreachable
+	case away && untold:
+		return fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUntold)
+	case away:
+		return ErrKeyLater
+	case untold && n.askable(w):
+		return fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUnasked)
 	}
-	why := ErrUnreachable
-	if !away || n.now().Sub(since) <= keyHope {
-		why = ErrKeyLater
-	}
-	if untold {
-		why = fmt.Errorf("%w: %w", why, ErrKeyUntold)
-	}
-	return why
+	return ErrUnreachable
 }
 
 // askable says whether an answer could reach so far that a key is valid when it is wanted.

@@ -41,6 +41,9 @@ type Event struct {
 	// it. It is empty for other types and when there is no valid ID in that place.
 	Redacts EventID
 	Version *Version
+	// Unchecked: its signatures could not be checked, it is used on the word of a server
+	// that gave it, until they can be. It is the caller's to say.
+	Unchecked bool
 
 	pdu []byte
 }

@@ -109,7 +109,11 @@ func (e *Event) RedactedCopy() (*Event, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", e.ID, err)
 	}
-	return ParseTrusted(e.Version, pdu, e.ID)
+	redacted, err := ParseTrusted(e.Version, pdu, e.ID)
+	if err == nil {
+		redacted.Unchecked = e.Unchecked
+	}
+	return redacted, err
 }
 
 // appendRedacted writes the document, a PDU, as redaction leaves it, without the
