@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -119,8 +120,10 @@ func (r *Rooms) checkKeys(ctx context.Context, keys []auth.InviteKey) error {
 		switch {
 		case holds && err == nil:
 			return nil
+		case errors.Is(err, context.Canceled):
+			return err // nobody waits for the answer
 		case err != nil:
-			r.log.Info("an identity server does not say whether its key holds", "url", key.Validity, "err", err)
+			r.log.Info("an identity server does not say whether its key holds", "err", err)
 			refusal = refuse(ErrForbidden, "The identity server cannot be asked whether the key of the invite by address is still good: try again later")
 		case refusal == nil:
 			refusal = refuse(ErrForbidden, "The identity server says that the key of the invite by address is good no more")

@@ -17,7 +17,8 @@ import (
 // Bounds of what an identity server may ask for, who signs its requests with nothing.
 const (
 	maxBoundInvites = 32
-	maxOnBindTime   = 30 * time.Second
+	maxOnBindTime   = time.Minute      // for all of them
+	maxBoundTime    = 10 * time.Second // for one
 	boundTogether   = 4
 )
 
@@ -123,6 +124,8 @@ func (s *Server) redeemAll(ctx context.Context, proofs []state.ThirdPartyProof) 
 	group.SetLimit(boundTogether)
 	for _, p := range proofs {
 		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, maxBoundTime)
+			defer cancel()
 			if err := s.redeem(ctx, p); err != nil {
 				s.log.Info("an invite by address cannot be redeemed", "room", p.Room, "user", p.User, "err", err)
 			}

@@ -13,9 +13,9 @@ import (
 // he likes, and have us ask each of them for its keys.
 const (
 	forgetEvery = 24 * time.Hour
-	// maxStrangers is for how many servers keys are kept that have nothing to do with any
-	// room or user of ours; each may have 16 KiB. Of more those fetched last stay, so many
-	// as keptStrangers.
+	// maxStrangers is for how many servers keys are kept that are in no room of ours and
+	// have not left one: a few KiB each, 150 KiB at most. Of more those fetched last stay,
+	// so many as keptStrangers. Events of theirs that come later need their keys anew.
 	maxStrangers  = 4096
 	keptStrangers = 3072
 )
