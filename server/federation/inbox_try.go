@@ -69,7 +69,7 @@ func (t *inboxTry) step() (done bool, err error) {
 	from := t.keeping(ctx, t.origin, &trusted, t.source(t.version, unchecked, t.askable(t.origin)...))
 	verdicts, err := t.rooms.AcceptFrom(ctx, events, from)
 	if t.life.Err() != nil {
-		return true, nil
+		return false, nil
 	}
 	if len(verdicts) > 0 {
 		t.again = 0
