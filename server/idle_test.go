@@ -87,7 +87,9 @@ func TestIdleGoroutines(t *testing.T) {
 	for runtime.NumGoroutine() > before { // they have said that they end, and have yet to
 		runtime.Gosched()
 	}
-	if w.after(idlePause) != 1 {
+	// What else runs in this process may have allocated meanwhile: the first look may find
+	// no calm.
+	if w.after(idleLook)+w.after(idlePause) != 1 {
 		t.Error("what goroutines left behind is not given back")
 	}
 	garbage = make([]byte, 2*idleMuch)
