@@ -281,7 +281,10 @@ func (s *Server) syncRooms(tx *store.Tx, req syncRequest, next streamToken) ([]s
 				others = append(others, syncRoom{"knock", m, id})
 			}
 		default:
-			if (req.initial || req.fullState) && req.filter.Room.IncludeLeave || !req.initial && fresh {
+			// leave has "the rooms that the user has left or been banned from" (sync.yaml),
+			// include_leave is about "rooms that the user has left" (sync_filter.yaml).
+			asked := req.filter.Room.IncludeLeave || m.Membership == matrix.Ban
+			if (req.initial || req.fullState) && asked || !req.initial && fresh {
 				others = append(others, syncRoom{"leave", m, id})
 			}
 		}

@@ -65,13 +65,13 @@ func (m *syncModel) verifySection(id string, room *roomModel) bool {
 }
 
 // verifyArchive holds the section of rooms that were left, in a first sync, to the
-// rooms that were.
+// rooms that were, if they are asked for, and to those that the user is banned from.
 func (m *syncModel) verifyArchive(answer *syncAnswerModel) {
 	m.t.Helper()
 	for _, id := range m.house.rooms {
 		membership, _ := m.house.membership(id, m.user)
 		_, told := answer.Rooms["leave"][id]
-		want := m.filter.Room.IncludeLeave && (membership == "leave" || membership == "ban") && !m.user.forgotten[id] &&
+		want := (m.filter.Room.IncludeLeave && membership == "leave" || membership == "ban") && !m.user.forgotten[id] &&
 			wantsRoom(m.filter.Room.Rooms, m.filter.Room.NotRooms, id)
 		if told != want && !m.user.forgotten[id] {
 			m.t.Errorf("%s: told of %s, which was left: %v, want %v", m, id, told, want)
