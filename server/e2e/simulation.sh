@@ -20,25 +20,32 @@ last=${2:-$first}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
-# certain FILE PATTERN REPLACEMENT: takes an element of chance out of Go's runtime.
+# certain FILE PATTERN REPLACEMENT: takes an element of chance out of Go's own code.
 certain() {
-	local file=$dir/$1
-	[[ -e $file ]] || cp "$runtime/$1" "$file"
+	local file=$dir/src/$1
+	mkdir -p "${file%/*}"
+	[[ -e $file ]] || cp "$source/$1" "$file"
 	sed "s/$2/$3/" "$file" >"$file.changed"
 	if cmp -s "$file" "$file.changed"; then
-		echo "$(go version) leaves something else to chance: $runtime/$1 has no $2" >&2
+		echo "$(go version) leaves something else to chance: $source/$1 has no $2" >&2
 		exit 1
 	fi
 	mv "$file.changed" "$file"
 }
 
-runtime=$(go env GOROOT)/src/runtime
-certain time.go 't\.rand = cheaprand()' 't.rand = 0'                  # timers of one moment
-certain select.go 'cheaprandn(uint32(norder + 1))' 'lot(norder + 1)'  # what is ready at once
-certain rand.go 'globalRand\.state\.Init(\*seed)' 'clear(seed[:]); &' # hashes
-certain rand.go 'return rand()' 'return 1'                            # the order of maps
-certain proc.go 'forcePreemptNS = 10 ' 'forcePreemptNS = 1000 '       # who is interrupted
-cat >>"$dir/select.go" <<'END'
+source=$(go env GOROOT)/src
+# The timers of one moment.
+certain runtime/time.go 't\.rand = cheaprand()' 't.rand = 0'
+# What is ready at once.
+certain runtime/select.go 'cheaprandn(uint32(norder + 1))' 'lot(norder + 1)'
+# Hashes, and so the order of maps.
+certain runtime/rand.go 'globalRand\.state\.Init(\*seed)' 'clear(seed[:]); &'
+certain runtime/rand.go 'return rand()' 'return 1'
+# Who is interrupted, and who has waited so long for a lock that he is the next.
+certain runtime/proc.go 'forcePreemptNS = 10 ' 'forcePreemptNS = 1000 '
+certain runtime/proc.go '!sysretake && int64(pd.syscalltick) != syst' '!sysretake'
+certain internal/sync/mutex.go 'starvationThresholdNs = 1e6' 'starvationThresholdNs = 1e12'
+cat >>"$dir/src/runtime/select.go" <<'END'
 
 var lots uint32
 
@@ -51,8 +58,8 @@ func lot(n int) uint32 {
 	return uint32(uint64(lots) * uint64(n) >> 32)
 }
 END
-for file in "$dir"/*.go; do
-	printf '"%s": "%s"\n' "$runtime/${file##*/}" "$file"
+(cd "$dir/src" && find . -name '*.go' -printf '%P\n') | while read -r file; do
+	printf '"%s": "%s"\n' "$source/$file" "$dir/src/$file"
 done | paste -sd, | sed 's/.*/{"Replace": {&}}/' >"$dir/overlay.json"
 go test -c -overlay "$dir/overlay.json" -o "$dir/server.test" ./server
 
@@ -63,7 +70,7 @@ live() {
 	local times=(first second)
 	[[ ! ${SIM_ONCE:-} ]] || times=(first)
 	for time in "${times[@]}"; do
-		if ! (cd server && TMPDIR=$dir "$dir/server.test" "${options[@]}" >"$dir/$seed.$time" 2>&1); then
+		if ! (cd server && TMPDIR=$dir GODEBUG=gcstoptheworld=2 "$dir/server.test" "${options[@]}" >"$dir/$seed.$time" 2>&1); then
 			printf 'seed %s FAILS\n' "$seed"
 			grep -v '^=== ' "$dir/$seed.$time"
 			return 1
