@@ -233,7 +233,8 @@ func (q *inboxQueue) tell() {
 	}
 }
 
-// next takes the room that is due and whose turn it is. If there is none it is 0, and wait says when to look again.
+// next takes the room that is due and whose turn it is. If there is none it is 0, and
+// wait says when to look again.
 func (q *inboxQueue) next(now time.Time) (room store.RoomNum, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
