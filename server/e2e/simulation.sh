@@ -20,31 +20,18 @@ last=${2:-$first}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
-# certain FILE PATTERN REPLACEMENT: takes an element of chance out of Go's own code.
-certain() {
-	local file=$dir/src/$1
-	mkdir -p "${file%/*}"
-	[[ -e $file ]] || cp "$source/$1" "$file"
-	sed "s/$2/$3/" "$file" >"$file.changed"
-	if cmp -s "$file" "$file.changed"; then
-		echo "$(go version) leaves something else to chance: $source/$1 has no $2" >&2
-		exit 1
-	fi
-	mv "$file.changed" "$file"
-}
-
-source=$(go env GOROOT)/src
+. server/e2e/overlay.sh
 # The timers of one moment.
-certain runtime/time.go 't\.rand = cheaprand()' 't.rand = 0'
+change runtime/time.go 't\.rand = cheaprand()' 't.rand = 0'
 # What is ready at once.
-certain runtime/select.go 'cheaprandn(uint32(norder + 1))' 'lot(norder + 1)'
+change runtime/select.go 'cheaprandn(uint32(norder + 1))' 'lot(norder + 1)'
 # Hashes, and so the order of maps.
-certain runtime/rand.go 'globalRand\.state\.Init(\*seed)' 'clear(seed[:]); &'
-certain runtime/rand.go 'return rand()' 'return 1'
+change runtime/rand.go 'globalRand\.state\.Init(\*seed)' 'clear(seed[:]); &'
+change runtime/rand.go 'return rand()' 'return 1'
 # Who is interrupted, and who has waited so long for a lock that he is the next.
-certain runtime/proc.go 'forcePreemptNS = 10 ' 'forcePreemptNS = 1000 '
-certain runtime/proc.go '!sysretake && int64(pd.syscalltick) != syst' '!sysretake'
-certain internal/sync/mutex.go 'starvationThresholdNs = 1e6' 'starvationThresholdNs = 1e12'
+change runtime/proc.go 'forcePreemptNS = 10 ' 'forcePreemptNS = 1000 '
+change runtime/proc.go '!sysretake && int64(pd.syscalltick) != syst' '!sysretake'
+change internal/sync/mutex.go 'starvationThresholdNs = 1e6' 'starvationThresholdNs = 1e12'
 cat >>"$dir/src/runtime/select.go" <<'END'
 
 var lots uint32
@@ -58,9 +45,7 @@ func lot(n int) uint32 {
 	return uint32(uint64(lots) * uint64(n) >> 32)
 }
 END
-(cd "$dir/src" && find . -name '*.go' -printf '%P\n') | while read -r file; do
-	printf '"%s": "%s"\n' "$source/$file" "$dir/src/$file"
-done | paste -sd, | sed 's/.*/{"Replace": {&}}/' >"$dir/overlay.json"
+overlay
 go test -c -overlay "$dir/overlay.json" -o "$dir/server.test" ./server
 
 # live SEED: lives through one seed, and says what came of it.
