@@ -41,6 +41,7 @@ type Creation struct {
 	Publish       bool // in the published directory
 
 	id matrix.RoomID // where the version leaves it to choice and it is chosen already
+	at int64         // the time of m.room.create, 0 for now
 }
 
 // An InitialEvent is one of the state events that a client wants in a room
@@ -120,7 +121,7 @@ func (r *Rooms) begin(tx *store.Tx, version *matrix.Version, c Creation) (*room,
 	}
 	draft := matrix.Draft{
 		Sender: c.Creator, Type: "m.room.create", StateKey: new(string),
-		Content: content, OriginServerTS: r.now().UnixMilli(),
+		Content: content, OriginServerTS: cmp.Or(c.at, r.now().UnixMilli()),
 	}
 	if !version.RoomIDIsHash {
 		draft.Room = cmp.Or(c.id, r.newRoomID())

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -20,7 +21,9 @@ func (rm *room) add(draft matrix.Draft, txn store.TxnID) (*store.StoredEvent, er
 	if err != nil {
 		return nil, err
 	}
-	if rm.asks {
+	if signed := rm.signed[ev.ID]; signed != nil {
+		ev = signed
+	} else if rm.asks {
 		if err := rm.propose(ev, txn); err != nil {
 			return nil, err
 		}
@@ -32,7 +35,7 @@ func (rm *room) add(draft matrix.Draft, txn store.TxnID) (*store.StoredEvent, er
 // build drafts an event at the room's end and holds it to the auth rules.
 func (rm *room) build(draft matrix.Draft) (*matrix.Event, error) {
 	if draft.OriginServerTS == 0 {
-		draft.OriginServerTS = rm.rooms.now().UnixMilli()
+		draft.OriginServerTS = cmp.Or(rm.at, rm.rooms.now().UnixMilli())
 	}
 	draft.Room = rm.id
 	placing, err := rm.place(draft)

@@ -3,8 +3,11 @@ package state
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
+	"hearth/state/auth"
 	"hearth/state/matrix"
 	"hearth/store"
 )
@@ -107,7 +110,9 @@ type policyServer struct {
 	*house
 	asked   int
 	refusal error
-	bad     bool // signs with another key
+	against string // a type of events that it refuses
+	bad     bool   // signs with another key
+	during  func() // happens meanwhile
 }
 
 func (p *policyServer) sign(_ context.Context, server matrix.ServerName, ev *matrix.Event) (map[string]string, error) {
@@ -115,8 +120,16 @@ func (p *policyServer) sign(_ context.Context, server matrix.ServerName, ev *mat
 	if server != away {
 		p.Errorf("%s is asked", server)
 	}
+	if during := p.during; during != nil {
+		p.during = nil
+		during()
+		p.during = during
+	}
 	if p.refusal != nil {
 		return nil, p.refusal
+	}
+	if ev.Type == p.against {
+		return nil, errors.New("not such events")
 	}
 	signatures := signaturesOf(p.T, ev, policyKeyID)
 	if p.bad {
@@ -201,6 +214,68 @@ func TestPolicySend(t *testing.T) {
 	if p.asked > 0 {
 		t.Error("a server was asked that is not the room's policy server any more")
 	}
+}
+
+// at returns the event of a room's current state for a type, nil for none.
+func (h *house) at(room matrix.RoomID, typ string) *store.StoredEvent {
+	h.Helper()
+	id, has := h.current(room)[auth.Key{Type: typ}]
+	if !has {
+		return nil
+	}
+	return h.event(id)
+}
+
+// A room with a policy server is upgraded once that has signed the tombstone, and the
+// new power levels if it likes.
+func TestPolicyUpgrade(t *testing.T) {
+	upgrade := func(h *house, room matrix.RoomID, version string) (matrix.RoomID, error) {
+		return h.rooms.Upgrade(context.Background(), room, alice, version, nil)
+	}
+	for _, version := range []string{"2", "11", "12"} {
+		p, room := policed(t)
+		h := p.house
+		others := 2
+		p.during = func() {
+			if others--; others == 0 {
+				h.admit(room, "@eve:away.example", matrix.Join)
+			}
+		}
+		fresh, err := upgrade(h, room, version)
+		h.must(err)
+		tombstone, levels := h.at(room, "m.room.tombstone"), h.at(room, "m.room.power_levels")
+		for _, ev := range []*store.StoredEvent{tombstone, levels} {
+			if ev == nil || ev.SignaturesOf(away)[policyKeyID] == "" || ev.Num.Aside() {
+				t.Errorf("version %s: the old room ends with %v", version, ev)
+			}
+		}
+		if got := replacement(tombstone); got != fresh || p.asked != 5 {
+			t.Errorf("version %s: %s replaces the room, not %s; asked %d times", version, got, fresh, p.asked)
+		}
+		create := h.at(fresh, "m.room.create")
+		if wants := version != "12"; wants != strings.Contains(string(create.Content), string(tombstone.ID)) {
+			t.Errorf("version %s: the new room follows %s", version, create.Content)
+		}
+	}
+
+	p, room := policed(t)
+	before := p.store.Position()
+	p.against = "m.room.tombstone"
+	if _, err := upgrade(p.house, room, "11"); err == nil || p.store.Position() != before {
+		t.Errorf("an upgrade without a tombstone: %v", err)
+	}
+	p.against = "m.room.power_levels"
+	levels := p.at(room, "m.room.power_levels").ID
+	_, err := upgrade(p.house, room, "11")
+	p.must(err)
+	if tombstone := p.at(room, "m.room.tombstone"); tombstone == nil || p.at(room, "m.room.power_levels").ID != levels {
+		t.Errorf("an upgrade without new power levels: %v", tombstone)
+	}
+
+	p, room = policed(t)
+	p.during = func() { p.admit(room, matrix.UserID(fmt.Sprintf("@u%d:away.example", p.asked)), matrix.Join) }
+	_, err = upgrade(p.house, room, "11")
+	p.wantReason("an upgrade of a room that is never quiet", err, ErrPolicy)
 }
 
 // What comes without the policy server's signature is asked about, and fails softly

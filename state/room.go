@@ -18,7 +18,10 @@ type room struct {
 	head    store.Head
 	changed bool // the head must be written
 	asks    bool // events that other servers must sign can be proposed
-	how     reception
+	// A write that has proposed events is tried again, where it makes the same ones.
+	at     int64                            // the time of all new events, 0: now
+	signed map[matrix.EventID]*matrix.Event // those that it proposed before, signed since
+	how    reception
 	// elsewhere is where new aliases of other servers lead, as those say.
 	elsewhere map[matrix.RoomAlias]matrix.RoomID
 }

@@ -32,7 +32,9 @@ var transferable = []string{
 // and place in the published directory move. It returns the new room's ID. A user
 // who may not send m.room.tombstone is ErrForbidden. creators are the new room's
 // besides the user, where its version has such; those of the old room are none
-// because of that. Spec: CS Room Upgrades.
+// because of that. Where the old room has a policy server, that must sign the tombstone.
+//
+// Spec: CS Room Upgrades; SS Policy Servers.
 func (r *Rooms) Upgrade(ctx context.Context, id matrix.RoomID, user matrix.UserID, version string, creators []matrix.UserID) (matrix.RoomID, error) {
 	v, ok := matrix.VersionByID(version)
 	if !ok {
@@ -41,42 +43,76 @@ func (r *Rooms) Upgrade(ctx context.Context, id matrix.RoomID, user matrix.UserI
 	if !v.PrivilegedCreators {
 		creators = nil
 	}
-	var fresh matrix.RoomID
-	err := r.changeAsMember(ctx, id, func(rm *room) error {
-		u := upgrade{old: rm, user: user, version: v}
-		for _, creator := range creators {
-			if creator != user && !slices.Contains(u.creators, creator) {
-				u.creators = append(u.creators, creator)
-			}
+	plan := upgrade{user: user, version: v, at: r.now().UnixMilli(), signed: make(map[matrix.EventID]*matrix.Event)}
+	if !v.RoomIDIsHash {
+		plan.id = r.newRoomID()
+	}
+	for _, creator := range creators {
+		if creator != user && !slices.Contains(plan.creators, creator) {
+			plan.creators = append(plan.creators, creator)
 		}
-		if err := u.run(); err != nil {
-			return fmt.Errorf("upgrade %s: %w", id, err)
+	}
+	for range maxUpgradeTries {
+		u := plan
+		err := r.changeAsMember(ctx, id, u.run)
+		p, proposed := errors.AsType[*proposal](err)
+		if !proposed && err != nil {
+			return "", fmt.Errorf("upgrade %s: %w", id, err)
 		}
-		fresh = u.fresh.id
-		return nil
-	})
-	return fresh, err
+		if !proposed {
+			return u.fresh.id, nil
+		}
+		if err := plan.sign(ctx, r, p); err != nil {
+			return "", fmt.Errorf("upgrade %s: %w", id, err)
+		}
+	}
+	return "", refuse(ErrPolicy, "So much happens in this room that its policy server cannot sign the upgrade in time: try again")
 }
 
-// upgrade is one room's replacement, within one write.
+// maxUpgradeTries is how often an upgrade is drafted where a policy server must sign it:
+// each draft may find one more event to sign, and what others have sent meanwhile is
+// below both of them.
+const maxUpgradeTries = 8
+
+// upgrade is one room's replacement. It is the same each time that it is drafted, as
+// long as nothing happens in the old room: what had to be signed fits still.
 type upgrade struct {
-	old      *room
 	user     matrix.UserID
 	version  *matrix.Version
 	creators []matrix.UserID // besides the user
+	id       matrix.RoomID   // of the new room, where it can be chosen
+	at       int64           // when it began
+	signed   map[matrix.EventID]*matrix.Event
+	lenient  bool // the policy server is against new power levels of the old room
 
+	// Within one write:
+	old       *room
 	create    *matrix.Event  // of the old room
 	levels    powerLevels    // of the old room, as they were
-	id        matrix.RoomID  // of the new room, where it can be chosen
 	tombstone matrix.EventID // "" until it is there
 	fresh     *room
 }
 
-func (u *upgrade) run() error {
+// sign gets the policy server's signature on an event of the old room. The upgrade does
+// without new power levels there: they should be modified "if possible".
+func (u *upgrade) sign(ctx context.Context, r *Rooms, p *proposal) error {
+	signed, err := r.askPolicy(ctx, p.policy, p.event)
+	if err != nil && p.event.Is("m.room.power_levels", "") && ctx.Err() == nil {
+		u.lenient = true
+		return nil
+	}
+	if err == nil {
+		u.signed[signed.ID] = signed
+	}
+	return err
+}
+
+func (u *upgrade) run(old *room) error {
+	u.old = old
+	old.asks, old.at, old.signed = true, u.at, u.signed
 	steps := []func() error{u.check, u.begin, u.furnish, u.bury, u.restrict}
 	if !u.version.RoomIDIsHash {
 		// The new room can name the tombstone: it need not be there for its ID.
-		u.id = u.old.rooms.newRoomID()
 		steps = []func() error{u.check, u.bury, u.begin, u.furnish, u.restrict}
 	}
 	for _, step := range steps {
@@ -125,7 +161,7 @@ func (u *upgrade) begin() error {
 	if len(u.creators) > 0 {
 		content["additional_creators"] = encode(u.creators)
 	}
-	c := Creation{Creator: u.user, Content: fitting(u.version, content), id: u.id}
+	c := Creation{Creator: u.user, Content: fitting(u.version, content), id: u.id, at: u.at}
 	var err error
 	u.fresh, err = u.old.rooms.begin(u.old.tx, u.version, c)
 	return err
@@ -213,7 +249,7 @@ func (u *upgrade) bury() error {
 // Levels that are higher already stay.
 func (u *upgrade) restrict() error {
 	least := max(50, min(u.levels.UsersDefault, maxLevel-1)+1)
-	if u.levels.EventsDefault >= least && u.levels.Invite >= least {
+	if u.lenient || u.levels.EventsDefault >= least && u.levels.Invite >= least {
 		return nil
 	}
 	content := map[string]jsontext.Value{"users": encode(u.levels.Users)}
