@@ -268,7 +268,7 @@ func TestBackfilledRedactionsAndRelations(t *testing.T) {
 	}
 	replies := 0
 	to.must(to.store.View(func(tx *store.Tx) error {
-		return tx.Relations(tx.RoomNum(room), thread, 0, func(rel store.Relation) (bool, error) {
+		return tx.Relations(tx.RoomNum(room), thread, store.Place{}, func(rel store.Relation) (bool, error) {
 			if ev, err := tx.Event(tx.RoomNum(room), rel.Child); err != nil || ev.ID != reply {
 				t.Errorf("another reply, %v", err)
 			}

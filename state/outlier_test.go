@@ -137,7 +137,7 @@ func TestRedactedOutlierRelatesToNothing(t *testing.T) {
 			if thread, err := tx.Thread(num, events[0].ID); err != nil || thread.Replies != 0 {
 				t.Errorf("version %s: thread %+v, %v", version, thread, err)
 			}
-			return tx.Relations(num, events[0].ID, 0, func(rel store.Relation) (bool, error) {
+			return tx.Relations(num, events[0].ID, store.Place{}, func(rel store.Relation) (bool, error) {
 				t.Errorf("version %s: relation %+v", version, rel)
 				return true, nil
 			})

@@ -175,7 +175,7 @@ const maxAnnotations = 100
 
 func (rm *room) checkAnnotation(draft matrix.Draft, relation matrix.Relation) error {
 	sender, given := rm.tx.UserNum(draft.Sender), 0
-	return rm.tx.Relations(rm.num, relation.Event, 0, func(rel store.Relation) (bool, error) {
+	return rm.tx.Relations(rm.num, relation.Event, store.Place{}, func(rel store.Relation) (bool, error) {
 		if rel.Type != "m.annotation" || rel.Sender != sender {
 			return true, nil
 		}

@@ -103,11 +103,16 @@ func checkRoomRecords(c *checker) error {
 	}
 	return errors.Join(
 		c.eachOf(bucketRoom, roomRelation, func(room uint32, rest, _ []byte) {
-			if len(rest) == 16 && EventNum(u64(rest[8:])) == threadChild {
+			if len(rest) == 16 && string(rest[8:]) == threadChild {
 				return // no event, but the thread: see checkThreads
 			}
-			if len(rest) != 16 || !exists(room, EventNum(u64(rest[8:]))) {
+			place, ok := readTurn(rest[min(8, len(rest)):])
+			if !ok || !exists(room, place.event()) {
 				c.faultf("room %d: relation %x names no event", room, rest)
+				return
+			}
+			if is, ok, err := c.PlaceOf(RoomNum(room), place.event()); !ok || is != place || err != nil {
+				c.faultf("room %d: relation %x, but the place of its event is %v: %v", room, rest, is, err)
 			}
 		}),
 		c.eachOf(bucketRoom, roomRedaction, func(room uint32, rest, value []byte) {

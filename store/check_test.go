@@ -146,7 +146,7 @@ func TestCheckFindsDamage(t *testing.T) {
 			return tx.writeMembership(tx.UserNum(bob), m)
 		}},
 		"relation of no event": {"relation", func(tx *Tx, r *testRoom) error {
-			return tx.PutRelation(r.num, "$x", Relation{Child: 9999})
+			return tx.PutRelation(r.num, "$x", Relation{Child: 9998})
 		}},
 		"redaction by no event": {"pending redaction", func(tx *Tx, r *testRoom) error {
 			return tx.PutPendingRedaction(r.num, "$y", 9999)

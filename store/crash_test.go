@@ -128,7 +128,7 @@ func (a crashAck) verify(tx *Tx) error {
 		return fmt.Errorf("event is %s by %d in %q", ev.ID, ev.SenderNum, ev.Txn.ID)
 	}
 	found := false
-	err = tx.Relations(a.room, a.id, 0, func(rel Relation) (bool, error) {
+	err = tx.Relations(a.room, a.id, Place{}, func(rel Relation) (bool, error) {
 		found = found || rel.Child == a.relation
 		return true, nil
 	})

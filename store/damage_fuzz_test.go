@@ -112,7 +112,7 @@ func (tx *Tx) readAll(t *testing.T, r *testRoom) {
 	}
 	_ = tx.Timeline(r.num, 0, func(*StoredEvent) (bool, error) { return true, nil })
 	_ = tx.TimelineBack(r.num, 0, func(*StoredEvent) (bool, error) { return true, nil })
-	_ = tx.Relations(r.num, "$parent", 0, func(Relation) (bool, error) { return true, nil })
+	_ = tx.Relations(r.num, "$parent", Place{}, func(Relation) (bool, error) { return true, nil })
 	if head, err := tx.Head(r.num); err == nil {
 		_ = tx.WalkState(r.num, head.Current, StateAll, func(Slot, EventNum) (bool, error) { return true, nil })
 		_ = tx.DiffSnapshots(r.num, 0, head.Current, func(Slot, EventNum, EventNum) (bool, error) { return true, nil })

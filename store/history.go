@@ -36,6 +36,38 @@ func (p Place) Compare(q Place) int {
 	return cmp.Or(cmp.Compare(p.Position, q.Position), cmp.Compare(p.Height, q.Height), cmp.Compare(p.Num, q.Num))
 }
 
+// event returns the number of the event at a place.
+func (p Place) event() EventNum {
+	if p.BackFilled() {
+		return p.Num
+	}
+	return timelineNum(p.Position)
+}
+
+// appendTurn appends a place to a key, so that keys stand in the order of places: for
+// a timeline event its number, for a back-filled one the number before that of the
+// timeline event behind it, which is odd and so no timeline event's, and its height and
+// own number.
+func (p Place) appendTurn(key []byte) []byte {
+	num := uint64(timelineNum(p.Position))
+	if !p.BackFilled() {
+		return appendU64(key, num)
+	}
+	return appendU64(appendHeight(appendU64(key, num-1), p.Height), uint64(p.Num))
+}
+
+// readTurn reads what appendTurn has written; ok is false for anything else.
+func readTurn(b []byte) (p Place, ok bool) {
+	switch {
+	case len(b) == 8 && !EventNum(u64(b)).Aside():
+		return TimelinePlace(EventNum(u64(b)).Position()), true
+	case len(b) == 24 && EventNum(u64(b)).Aside():
+		p = Place{EventNum(u64(b) + 1).Position(), height(b[8:]), EventNum(u64(b[16:]))}
+		return p, p.BackFilled()
+	}
+	return p, false
+}
+
 // PlaceOf returns the place of an event in its room's past; ok is false for one that
 // has none, as it was fetched for another reason.
 func (tx *Tx) PlaceOf(room RoomNum, num EventNum) (p Place, ok bool, err error) {
@@ -172,9 +204,11 @@ func readPlace(key []byte) Place {
 // the order of keys is that of heights.
 func height(b []byte) int64 { return int64(u64(b) ^ 1<<63) }
 
+func appendHeight(b []byte, height int64) []byte { return appendU64(b, uint64(height)^1<<63) }
+
 func historyKey(room RoomNum, p Place) []byte {
 	key := appendU64(keyOf(uint32(room), roomHistory), uint64(p.Position))
-	return appendU64(appendU64(key, uint64(p.Height)^1<<63), uint64(p.Num))
+	return appendU64(appendHeight(key, p.Height), uint64(p.Num))
 }
 
 func historyAtKey(room RoomNum, num EventNum) []byte {

@@ -24,7 +24,7 @@ type modelRoom struct {
 	txns       map[TxnID]EventNum
 	relations  map[matrix.EventID][]Relation
 	pending    map[matrix.EventID]EventNum
-	history    []EventNum
+	history    []EventNum // back-filled, newest first
 	membership map[matrix.UserID]matrix.Membership
 	changed    map[matrix.UserID]int // the order of membership changes
 }
@@ -170,7 +170,11 @@ func (h *modelHistory) change(tx *Tx, r *testRoom, m *modelRoom) error {
 		m.redact(some, m.timeline[len(m.timeline)-1])
 		return tx.Redact(r.num, some, m.timeline[len(m.timeline)-1])
 	case 4:
-		rel := Relation{Child: some, Sender: tx.UserNum(user), Type: "m.thread"}
+		rel := Relation{Child: some, Sender: tx.UserNum(user), Type: "m.thread", Place: TimelinePlace(some.Position())}
+		if len(m.history) > 0 && h.random.IntN(2) == 0 {
+			i := h.random.IntN(len(m.history))
+			rel.Child, rel.Place = m.history[i], m.historyPlace(i)
+		}
 		parent := m.events[m.timeline[h.random.IntN(4)]].id
 		m.relate(parent, rel)
 		return tx.PutRelation(r.num, parent, rel)
@@ -222,10 +226,15 @@ func (h *modelHistory) aside(tx *Tx, r *testRoom, m *modelRoom, user matrix.User
 		return err
 	}
 	m.history = append(m.history, num)
-	if err := tx.PutHistory(r.num, Place{head.First.Position(), -int64(len(m.history)), num}); err != nil {
+	if err := tx.PutHistory(r.num, m.historyPlace(len(m.history)-1)); err != nil {
 		return err
 	}
 	return h.learn(tx, r, m, num)
+}
+
+// historyPlace is where a back-filled event stands: they come newest first.
+func (r *modelRoom) historyPlace(i int) Place {
+	return Place{r.timeline[0].Position(), -int64(i) - 1, r.history[i]}
 }
 
 func (r *modelRoom) redact(target, by EventNum) {
@@ -238,7 +247,7 @@ func (r *modelRoom) redact(target, by EventNum) {
 func (r *modelRoom) relate(parent matrix.EventID, rel Relation) {
 	others := slices.DeleteFunc(slices.Clone(r.relations[parent]), func(old Relation) bool { return old.Child == rel.Child })
 	others = append(others, rel)
-	slices.SortFunc(others, func(a, b Relation) int { return int(a.Child) - int(b.Child) })
+	slices.SortFunc(others, func(a, b Relation) int { return a.Place.Compare(b.Place) })
 	r.relations[parent] = others
 }
 
@@ -290,7 +299,7 @@ func (r *modelRoom) compare(t *testing.T, tx *Tx, room RoomNum) {
 				return true, nil
 			}
 		}
-		err := errors.Join(tx.Relations(room, parent, 0, collect(&forth)), tx.RelationsBack(room, parent, 0, collect(&back)))
+		err := errors.Join(tx.Relations(room, parent, Place{}, collect(&forth)), tx.RelationsBack(room, parent, Place{}, collect(&back)))
 		slices.Reverse(back)
 		if err != nil || !slices.Equal(forth, want) || !slices.Equal(back, want) {
 			t.Errorf("relations of %s: %v and %v, want %v: %v", parent, forth, back, want, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"hearth/state/matrix"
 )
@@ -14,12 +15,22 @@ type Relation struct {
 	Child  EventNum
 	Sender UserNum // who sent the child
 	Type   string  // rel_type
+	Place  Place   // of the child in the room's past, which puts the children of a parent in order
 }
 
-// PutRelation stores that rel.Child relates to parent, which may be an event
-// that is not here, or none at all: it is what the child claims.
+// PutRelation stores that rel.Child, which has its place in the past, relates to
+// parent, which may be an event that is not here, or none at all: it is what the child
+// claims. What rel says of the place does not count.
 func (tx *Tx) PutRelation(room RoomNum, parent matrix.EventID, rel Relation) error {
-	key := relationKey(room, parent, rel.Child)
+	place, ok, err := tx.PlaceOf(room, rel.Child)
+	if err == nil && !ok {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("relation of event %d in room %d: %w", rel.Child, room, err)
+	}
+	rel.Place = place
+	key := relationKey(room, parent, place)
 	known := tx.get(bucketRoom, key) != nil
 	v := binary.AppendUvarint(nil, uint64(rel.Sender))
 	if err := tx.put(bucketRoom, key, append(v, rel.Type...)); err != nil {
@@ -36,13 +47,17 @@ func (tx *Tx) PutRelation(room RoomNum, parent matrix.EventID, rel Relation) err
 
 // DeleteRelation removes what PutRelation stored, as when child is redacted.
 func (tx *Tx) DeleteRelation(room RoomNum, parent matrix.EventID, child EventNum) error {
-	key := relationKey(room, parent, child)
+	place, ok, err := tx.PlaceOf(room, child)
+	if err != nil || !ok {
+		return err
+	}
+	key := relationKey(room, parent, place)
 	v := tx.get(bucketRoom, key)
 	if v == nil {
 		return nil
 	}
 	r := reader{b: v}
-	gone := Relation{Child: child, Sender: UserNum(r.uvarint()), Type: string(r.b)}
+	gone := Relation{Child: child, Sender: UserNum(r.uvarint()), Type: string(r.b), Place: place}
 	if err := tx.delete(bucketRoom, key); err != nil || gone.Type != threadType {
 		return err
 	}
@@ -56,18 +71,22 @@ func (tx *Tx) HasRelations(room RoomNum, parent matrix.EventID) bool {
 	return bytes.HasPrefix(key, prefix)
 }
 
-// Relations calls fn for each child of parent from one on, oldest to newest,
-// until fn returns false or an error.
-func (tx *Tx) Relations(room RoomNum, parent matrix.EventID, from EventNum, fn func(Relation) (bool, error)) error {
+// Relations calls fn for each child of parent that stands at a place or behind it,
+// oldest to newest, until fn returns false or an error.
+func (tx *Tx) Relations(room RoomNum, parent matrix.EventID, from Place, fn func(Relation) (bool, error)) error {
 	prefix := relationPrefix(room, parent)
-	return tx.scan(bucketRoom, prefix, relationKey(room, parent, from), eachRelation(room, fn))
+	var begin []byte
+	if from != (Place{}) {
+		begin = relationKey(room, parent, from)
+	}
+	return tx.scan(bucketRoom, prefix, begin, eachRelation(room, fn))
 }
 
 // RelationsBack is Relations from newest to oldest, beginning with the newest
-// child that is older than before (0: with the newest of all).
-func (tx *Tx) RelationsBack(room RoomNum, parent matrix.EventID, before EventNum, fn func(Relation) (bool, error)) error {
+// child that stands before a place (none: with the newest of all).
+func (tx *Tx) RelationsBack(room RoomNum, parent matrix.EventID, before Place, fn func(Relation) (bool, error)) error {
 	var end []byte
-	if before != 0 {
+	if before != (Place{}) {
 		end = relationKey(room, parent, before)
 	}
 	return tx.scanBack(bucketRoom, relationPrefix(room, parent), end, eachRelation(room, fn))
@@ -75,17 +94,59 @@ func (tx *Tx) RelationsBack(room RoomNum, parent matrix.EventID, before EventNum
 
 func eachRelation(room RoomNum, fn func(Relation) (bool, error)) func(key, v []byte) (bool, error) {
 	return func(key, v []byte) (bool, error) {
-		if len(key) == 8 && EventNum(u64(key)) == threadChild {
+		if string(key) == threadChild {
 			return true, nil // no event, but the thread
 		}
+		place, ok := readTurn(key)
 		r := reader{b: v}
-		rel := Relation{Sender: UserNum(r.uvarint()), Type: string(r.b)}
-		if len(key) != 8 || r.err != nil {
+		rel := Relation{Child: place.event(), Sender: UserNum(r.uvarint()), Type: string(r.b), Place: place}
+		if !ok || r.err != nil {
 			return false, fmt.Errorf("relation in room %d: %w", room, ErrDamaged)
 		}
-		rel.Child = EventNum(u64(key))
 		return fn(rel)
 	}
+}
+
+// placeRelations takes the relations of all rooms to the places of their children, and
+// makes the threads anew: the upgrade from format 4, where all stood by their numbers,
+// so that back-filled ones were the newest.
+func (tx *Tx) placeRelations() error {
+	err := tx.Rooms(func(room RoomNum, _ Head) (bool, error) {
+		moved := make(map[string][]byte) // values by old keys
+		prefix := keyOf(uint32(room), roomRelation)
+		err := tx.scan(bucketRoom, prefix, nil, func(rest, v []byte) (bool, error) {
+			if len(rest) == 16 && EventNum(u64(rest[8:])).Aside() { // as the number of threads is
+				moved[string(rest)] = bytes.Clone(v)
+			}
+			return true, nil
+		})
+		for rest, v := range moved {
+			if err == nil {
+				err = tx.placeRelation(room, rest, v)
+			}
+		}
+		if err == nil {
+			_, err = tx.deleteAll(bucketRoom, keyOf(uint32(room), roomThread), math.MaxInt)
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return err
+	}
+	return tx.indexThreads()
+}
+
+// placeRelation moves a back-filled relation of format 4, and deletes a thread.
+func (tx *Tx) placeRelation(room RoomNum, rest string, v []byte) error {
+	prefix := append(keyOf(uint32(room), roomRelation), rest[:8]...)
+	if err := tx.delete(bucketRoom, append(bytes.Clone(prefix), rest[8:]...)); err != nil || rest[8:] == threadChild {
+		return err
+	}
+	place, ok, err := tx.PlaceOf(room, EventNum(u64([]byte(rest[8:]))))
+	if err != nil || !ok {
+		return err
+	}
+	return tx.put(bucketRoom, place.appendTurn(prefix), v)
 }
 
 // relationPrefix begins the keys of a parent's children. Eight bytes of hash
@@ -94,6 +155,6 @@ func relationPrefix(room RoomNum, parent matrix.EventID) []byte {
 	return append(keyOf(uint32(room), roomRelation), eventIDKey(parent)[:8]...)
 }
 
-func relationKey(room RoomNum, parent matrix.EventID, child EventNum) []byte {
-	return appendU64(relationPrefix(room, parent), uint64(child))
+func relationKey(room RoomNum, parent matrix.EventID, child Place) []byte {
+	return child.appendTurn(relationPrefix(room, parent))
 }

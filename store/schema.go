@@ -15,7 +15,7 @@ package store
 
 // formatVersion is the version of this layout, kept under metaFormat.
 // upgrade.go takes older files to it, one step at a time.
-const formatVersion = 4
+const formatVersion = 5
 
 // bucketName is one top-level bucket.
 type bucketName uint8
@@ -128,8 +128,8 @@ const (
 	roomMember    = 'm' // user(4): a local user's membership here, mirrored in userRoom
 	roomReceipt   = 'r' // user(4) receipt type NUL thread -> position, event, ts (receipt.go)
 	roomReceiptAt = 'R' // position(8) -> which receipt stands there: the index for sync
-	roomRelation  = 'x' // 8 bytes of the parent's ID hash, child's event number(8) -> relation (relation.go); at number ^0 the thread (thread.go)
-	roomThread    = 't' // newest reply's event number(8), 8 bytes of the root's ID hash -> root's ID (thread.go)
+	roomRelation  = 'x' // 8 bytes of the parent's ID hash, child's place(8 or 24: Place.appendTurn) -> relation (relation.go); at place ^0 the thread (thread.go)
+	roomThread    = 't' // newest reply's place(8 or 24), 8 bytes of the root's ID hash -> root's ID (thread.go)
 	roomWords     = 'w' // number(8) of the last of some timeline events -> number of the first, filter of their words (word_block.go)
 	roomRedaction = 'd' // 16 bytes of the target's ID hash -> redaction's event number, where the target was not here yet
 	roomHistory   = 'h' // position(8) of the timeline event that it came before, height(8), event number(8) -> nothing: back-filled history (history.go)

@@ -16,20 +16,20 @@ import (
 // Spec: CS Threading.
 type Thread struct {
 	Root    matrix.EventID // what the children claim; it may not be here
-	Latest  EventNum       // the newest child
+	Latest  Place          // of the newest child
 	Replies uint64         // how many children there are
 	Locals  []UserNum      // the local users who sent one of them, ascending
 }
 
-// threadChild is the child under whose number a thread stands among the relations
+// threadChild is in the place of the child in the key of a thread among the relations
 // of its root: behind all events.
-const threadChild = ^EventNum(0)
+const threadChild = "\xff\xff\xff\xff\xff\xff\xff\xff"
 
 // Thread returns the thread that begins at root, a zero one without replies where
 // there is none.
 func (tx *Tx) Thread(room RoomNum, root matrix.EventID) (Thread, error) {
 	t := Thread{Root: root}
-	v := tx.get(bucketRoom, relationKey(room, root, threadChild))
+	v := tx.get(bucketRoom, threadKey(room, root))
 	if v == nil {
 		return t, nil
 	}
@@ -40,14 +40,14 @@ func (tx *Tx) Thread(room RoomNum, root matrix.EventID) (Thread, error) {
 	return t, nil
 }
 
-// ThreadsBack calls fn for each thread of a room whose newest event is older than
-// before (0: for all), the one with the newest reply first, until fn returns false
+// ThreadsBack calls fn for each thread of a room whose newest event stands before a
+// place (none: for all), the one with the newest reply first, until fn returns false
 // or an error.
-func (tx *Tx) ThreadsBack(room RoomNum, before EventNum, fn func(Thread) (bool, error)) error {
+func (tx *Tx) ThreadsBack(room RoomNum, before Place, fn func(Thread) (bool, error)) error {
 	prefix := keyOf(uint32(room), roomThread)
 	var end []byte
-	if before != 0 {
-		end = appendU64(keyOf(uint32(room), roomThread), uint64(before))
+	if before != (Place{}) {
+		end = before.appendTurn(keyOf(uint32(room), roomThread))
 	}
 	return tx.scanBack(bucketRoom, prefix, end, func(_, root []byte) (bool, error) {
 		t, err := tx.Thread(room, matrix.EventID(root))
@@ -83,13 +83,13 @@ func (tx *Tx) unreplied(room RoomNum, root matrix.EventID, gone Relation) error 
 	}
 	is := was
 	is.Replies--
-	if gone.Child == was.Latest {
-		is.Latest = 0
-		err = tx.RelationsBack(room, root, gone.Child, func(rel Relation) (bool, error) {
+	if gone.Place == was.Latest {
+		is.Latest = Place{}
+		err = tx.RelationsBack(room, root, gone.Place, func(rel Relation) (bool, error) {
 			if rel.Type == threadType {
-				is.Latest = rel.Child
+				is.Latest = rel.Place
 			}
-			return is.Latest == 0, nil
+			return rel.Type != threadType, nil
 		})
 		if err != nil {
 			return err
@@ -114,7 +114,7 @@ func (tx *Tx) recountThread(room RoomNum, root matrix.EventID) error {
 // countThread adds up the children of a root.
 func (tx *Tx) countThread(room RoomNum, root matrix.EventID) (Thread, error) {
 	t := Thread{Root: root}
-	err := tx.Relations(room, root, 0, func(rel Relation) (bool, error) {
+	err := tx.Relations(room, root, Place{}, func(rel Relation) (bool, error) {
 		if rel.Type == threadType {
 			t.add(tx, rel)
 		}
@@ -129,7 +129,9 @@ const threadType = "m.thread"
 // add counts one child.
 func (t *Thread) add(tx *Tx, rel Relation) {
 	t.Replies++
-	t.Latest = max(t.Latest, rel.Child)
+	if t.Latest.Compare(rel.Place) < 0 {
+		t.Latest = rel.Place
+	}
 	if tx.UserID(rel.Sender).Server() != tx.store.server {
 		return
 	}
@@ -140,17 +142,17 @@ func (t *Thread) add(tx *Tx, rel Relation) {
 
 // moveThread writes what a thread has become and moves it in the index.
 func (tx *Tx) moveThread(room RoomNum, was, is Thread) error {
-	if was.Latest != 0 && was.Latest != is.Latest {
-		if err := tx.delete(bucketRoom, threadKey(room, was)); err != nil {
+	if was.Replies != 0 && was.Latest != is.Latest {
+		if err := tx.delete(bucketRoom, threadTurnKey(room, was)); err != nil {
 			return err
 		}
 	}
-	record := relationKey(room, is.Root, threadChild)
+	record := threadKey(room, is.Root)
 	if is.Replies == 0 {
 		return tx.delete(bucketRoom, record)
 	}
 	if was.Latest != is.Latest {
-		if err := tx.put(bucketRoom, threadKey(room, is), []byte(is.Root)); err != nil {
+		if err := tx.put(bucketRoom, threadTurnKey(room, is), []byte(is.Root)); err != nil {
 			return err
 		}
 	}
@@ -165,8 +167,8 @@ func (tx *Tx) indexThreads() error {
 		err := tx.scan(bucketRoom, prefix, nil, func(rest, v []byte) (bool, error) {
 			r := reader{b: v}
 			_ = r.uvarint()
-			if len(rest) == 16 && string(r.b) == threadType {
-				latest[string(rest[:8])] = EventNum(u64(rest[8:]))
+			if place, ok := readTurn(rest[min(8, len(rest)):]); ok && string(r.b) == threadType {
+				latest[string(rest[:8])] = place.event()
 			}
 			return true, nil
 		})
@@ -194,7 +196,8 @@ func (tx *Tx) indexThread(room RoomNum, reply EventNum) error {
 }
 
 func (t *Thread) pack() []byte {
-	v := binary.AppendUvarint(nil, uint64(t.Latest))
+	turn := t.Latest.appendTurn(nil)
+	v := append([]byte{byte(len(turn))}, turn...)
 	v = binary.AppendUvarint(v, t.Replies)
 	for _, user := range t.Locals {
 		v = binary.AppendUvarint(v, uint64(user))
@@ -204,7 +207,11 @@ func (t *Thread) pack() []byte {
 
 func (t *Thread) read(v []byte) error {
 	r := reader{b: v}
-	t.Latest, t.Replies = EventNum(r.uvarint()), r.uvarint()
+	var ok bool
+	if t.Latest, ok = readTurn(r.bytes(uint64(r.byte()))); !ok {
+		return ErrDamaged
+	}
+	t.Replies = r.uvarint()
 	for len(r.b) > 0 {
 		t.Locals = append(t.Locals, UserNum(r.uvarint()))
 	}
@@ -215,10 +222,15 @@ func (t *Thread) equal(other Thread) bool {
 	return t.Root == other.Root && t.Latest == other.Latest && t.Replies == other.Replies && slices.Equal(t.Locals, other.Locals)
 }
 
-// threadKey is where a thread stands in the index. The hash keeps apart threads
+// threadKey is where the thread at a root stands.
+func threadKey(room RoomNum, root matrix.EventID) []byte {
+	return append(relationPrefix(room, root), threadChild...)
+}
+
+// threadTurnKey is where a thread stands in the index. The hash keeps apart threads
 // whose newest reply is the same, which no event can say but a record might.
-func threadKey(room RoomNum, t Thread) []byte {
-	k := appendU64(keyOf(uint32(room), roomThread), uint64(t.Latest))
+func threadTurnKey(room RoomNum, t Thread) []byte {
+	k := t.Latest.appendTurn(keyOf(uint32(room), roomThread))
 	return append(k, eventIDKey(t.Root)[:8]...)
 }
 
@@ -238,7 +250,7 @@ func checkThreads(c *checker) error {
 		if err != nil || !t.equal(is) {
 			c.faultf("room %d: thread %+v, its replies say %+v: %v", room, t, is, err)
 		}
-		if key := threadKey(room, t); string(key[5:]) != string(rest) {
+		if key := threadTurnKey(room, t); string(key[5:]) != string(rest) {
 			c.faultf("room %d: thread at %s has key %x, not %x", room, root, rest, key[5:])
 		}
 	})
@@ -246,7 +258,7 @@ func checkThreads(c *checker) error {
 		return err
 	}
 	err = c.eachOf(bucketRoom, roomRelation, func(num uint32, rest, _ []byte) {
-		if len(rest) == 16 && EventNum(u64(rest[8:])) == threadChild {
+		if len(rest) == 16 && string(rest[8:]) == threadChild {
 			indexed[RoomNum(num)]--
 		}
 	})

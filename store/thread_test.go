@@ -49,7 +49,7 @@ func threadRoom(t *testing.T, s *Store) (r *testRoom, roots []matrix.EventID, re
 }
 
 // threads lists a room's threads.
-func threads(t *testing.T, s *Store, room RoomNum, before EventNum) (list []Thread) {
+func threads(t *testing.T, s *Store, room RoomNum, before Place) (list []Thread) {
 	t.Helper()
 	view(t, s, func(tx *Tx) error {
 		return tx.ThreadsBack(room, before, func(thread Thread) (bool, error) {
@@ -69,30 +69,143 @@ func TestThreads(t *testing.T) {
 	r, roots, replies := threadRoom(t, s)
 	var a, b UserNum
 	view(t, s, func(tx *Tx) error { a, b = tx.UserNum(alice), tx.UserNum(bob); return nil })
-	first := Thread{Root: roots[0], Latest: replies[1], Replies: 2, Locals: []UserNum{b}}
-	second := Thread{Root: roots[1], Latest: replies[2], Replies: 1, Locals: []UserNum{a}}
-	if got := threads(t, s, r.num, 0); !sameThreads(got, second, first) {
+	first := Thread{Root: roots[0], Latest: TimelinePlace(replies[1].Position()), Replies: 2, Locals: []UserNum{b}}
+	second := Thread{Root: roots[1], Latest: TimelinePlace(replies[2].Position()), Replies: 1, Locals: []UserNum{a}}
+	if got := threads(t, s, r.num, Place{}); !sameThreads(got, second, first) {
 		t.Errorf("threads %+v, want %+v and %+v", got, second, first)
 	}
-	if got := threads(t, s, r.num, replies[2]); !sameThreads(got, first) {
+	if got := threads(t, s, r.num, TimelinePlace(replies[2].Position())); !sameThreads(got, first) {
 		t.Errorf("threads before the newest reply %+v, want %+v", got, first)
 	}
 	// A reply that goes takes the thread back to where it was, the last one away.
 	update(t, s, func(tx *Tx) error { return tx.DeleteRelation(r.num, roots[1], replies[2]) })
 	update(t, s, func(tx *Tx) error { return tx.DeleteRelation(r.num, roots[0], replies[1]) })
-	first.Latest, first.Replies = replies[0], 1
-	if got := threads(t, s, r.num, 0); !sameThreads(got, first) {
+	first.Latest, first.Replies = TimelinePlace(replies[0].Position()), 1
+	if got := threads(t, s, r.num, Place{}); !sameThreads(got, first) {
 		t.Errorf("after two redactions %+v, want %+v", got, first)
 	}
 	view(t, s, func(tx *Tx) error {
 		count := 0
-		err := tx.RelationsBack(r.num, roots[0], 0, func(Relation) (bool, error) { count++; return true, nil })
+		err := tx.RelationsBack(r.num, roots[0], Place{}, func(Relation) (bool, error) { count++; return true, nil })
 		if count != 1 {
 			t.Errorf("%d children, want 1", count)
 		}
 		return err
 	})
 	checkStore(t, s)
+}
+
+// backfill puts a reply into a room's past, before its timeline.
+func (r *testRoom) backfill(tx *Tx, user matrix.UserID, root matrix.EventID, height int64) (EventNum, error) {
+	head, err := tx.Head(r.num)
+	if err != nil {
+		return 0, err
+	}
+	content := fmt.Sprintf(`{"body":"%d","m.relates_to":{"event_id":%q,"rel_type":"m.thread"}}`, height, root)
+	ev, err := r.build(tx, head, matrix.Draft{Sender: user, Type: "m.room.message", Content: []byte(content)})
+	if err != nil {
+		return 0, err
+	}
+	num, err := tx.NextEventNum(true)
+	if err != nil {
+		return 0, err
+	}
+	return num, errors.Join(
+		tx.PutEvent(r.num, num, NewEvent{Event: ev, Before: head.Current}),
+		tx.PutHistory(r.num, Place{head.First.Position(), height, num}))
+}
+
+// putReply says that an event is a reply to a root.
+func (r *testRoom) putReply(tx *Tx, user matrix.UserID, root matrix.EventID, child EventNum) error {
+	return tx.PutRelation(r.num, root, Relation{Child: child, Sender: tx.UserNum(user), Type: threadType})
+}
+
+// Replies that are back-filled later than others stand before them, in whatever order
+// they come; a file of format 4 has them behind.
+func TestThreadsOfThePast(t *testing.T) {
+	dir := t.TempDir()
+	s := openDir(t, dir)
+	r, roots, replies := threadRoom(t, s)
+	const past = matrix.EventID("$past") // the root of a thread that is all in the past
+	var old []EventNum                   // a reply to the first root, and three in the past
+	update(t, s, func(tx *Tx) error {
+		old = nil
+		for i, height := range []int64{-1, -2, -9, -3} {
+			root := past
+			if i == 0 {
+				root = roots[0]
+			}
+			num, err := r.backfill(tx, bob, root, height)
+			if err != nil {
+				return err
+			}
+			if err := r.putReply(tx, bob, root, num); err != nil {
+				return err
+			}
+			old = append(old, num)
+		}
+		return nil
+	})
+	children := func(root matrix.EventID) (nums []EventNum) {
+		view(t, s, func(tx *Tx) error {
+			return tx.Relations(r.num, root, Place{}, func(rel Relation) (bool, error) {
+				nums = append(nums, rel.Child)
+				return true, nil
+			})
+		})
+		return nums
+	}
+	look := func() {
+		t.Helper()
+		list := threads(t, s, r.num, Place{})
+		if len(list) != 3 || list[0].Root != roots[1] || list[1].Root != roots[0] || list[2].Root != past ||
+			list[1].Latest.event() != replies[1] || list[1].Replies != 3 || list[2].Latest.event() != old[1] || list[2].Replies != 3 {
+			t.Errorf("the threads are %+v", list)
+		}
+		if got := children(roots[0]); !slices.Equal(got, []EventNum{old[0], replies[0], replies[1]}) {
+			t.Errorf("the replies to the first are %d", got)
+		}
+		if got := children(past); !slices.Equal(got, []EventNum{old[2], old[3], old[1]}) {
+			t.Errorf("the replies in the past are %d", got)
+		}
+		checkStore(t, s)
+	}
+	look()
+	update(t, s, func(tx *Tx) error { return tx.DeleteRelation(r.num, past, old[1]) })
+	if list := threads(t, s, r.num, Place{}); len(list) != 3 || list[2].Latest.event() != old[3] || list[2].Replies != 2 {
+		t.Errorf("without the newest: %+v", list)
+	}
+	if before := threads(t, s, r.num, Place{1, -100, 1}); len(before) != 0 {
+		t.Errorf("before all: %+v", before)
+	}
+	update(t, s, func(tx *Tx) error { return r.putReply(tx, bob, past, old[1]) })
+
+	update(t, s, func(tx *Tx) error { return tx.unplaceRelations(r.num) })
+	closeStore(t, s)
+	setFormat(t, dir, 4)
+	s = openDir(t, dir)
+	look()
+	closeStore(t, s)
+}
+
+// unplaceRelations makes the relations of a room what they were in format 4.
+func (tx *Tx) unplaceRelations(room RoomNum) error {
+	prefix := keyOf(uint32(room), roomRelation)
+	keys := make(map[string][]byte)
+	err := tx.scan(bucketRoom, prefix, nil, func(rest, v []byte) (bool, error) {
+		keys[string(rest)] = slices.Clone(v)
+		return true, nil
+	})
+	for rest, v := range keys {
+		if len(rest) == 16 && rest[8:] == threadChild {
+			v = []byte{1, 1} // whatever it was
+		}
+		num := []byte(rest[len(rest)-8:])
+		err = errors.Join(err,
+			tx.delete(bucketRoom, append(slices.Clone(prefix), rest...)),
+			tx.put(bucketRoom, append(append(slices.Clone(prefix), rest[:8]...), num...), v))
+	}
+	return errors.Join(err, tx.put(bucketRoom, appendU64(keyOf(uint32(room), roomThread), 1), []byte("$gone")))
 }
 
 // Whatever goes out of a thread, what is kept of it is what a count of the rest says.
@@ -120,7 +233,7 @@ func TestThreadsAreTheirReplies(t *testing.T) {
 		})
 		var children []EventNum
 		view(t, s, func(tx *Tx) error {
-			return tx.Relations(r.num, roots[0], 0, func(rel Relation) (bool, error) {
+			return tx.Relations(r.num, roots[0], Place{}, func(rel Relation) (bool, error) {
 				children = append(children, rel.Child)
 				return true, nil
 			})
@@ -147,23 +260,23 @@ func TestUpgradeMakesThreads(t *testing.T) {
 	dir := t.TempDir()
 	s := openDir(t, dir)
 	r, roots, _ := threadRoom(t, s)
-	want := threads(t, s, r.num, 0)
+	want := threads(t, s, r.num, Place{})
 	update(t, s, func(tx *Tx) error {
 		for _, root := range roots {
-			if err := tx.delete(bucketRoom, relationKey(r.num, root, threadChild)); err != nil {
+			if err := tx.delete(bucketRoom, threadKey(r.num, root)); err != nil {
 				return err
 			}
 		}
 		_, err := tx.deleteAll(bucketRoom, keyOf(uint32(r.num), roomThread), 10)
 		return err
 	})
-	if got := threads(t, s, r.num, 0); len(got) != 0 {
+	if got := threads(t, s, r.num, Place{}); len(got) != 0 {
 		t.Fatalf("still %+v", got)
 	}
 	closeStore(t, s)
 	setFormat(t, dir, 2)
 	s = openDir(t, dir)
-	if got := threads(t, s, r.num, 0); len(want) != 2 || !sameThreads(got, want...) {
+	if got := threads(t, s, r.num, Place{}); len(want) != 2 || !sameThreads(got, want...) {
 		t.Errorf("the upgrade made %+v, want %+v", got, want)
 	}
 	checkStore(t, s)
@@ -179,7 +292,7 @@ func TestCheckFindsThreads(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return tx.put(bucketRoom, relationKey(r.num, root, threadChild), thread.pack())
+			return tx.put(bucketRoom, threadKey(r.num, root), thread.pack())
 		},
 		"threads more": func(tx *Tx, r *testRoom, _ matrix.EventID) error {
 			_, err := tx.deleteAll(bucketRoom, keyOf(uint32(r.num), roomThread), 1)

@@ -13,6 +13,7 @@ var upgrades = []func(*Tx) error{
 	(*Tx).indexCitations, // format 2 has the citation index
 	(*Tx).indexThreads,   // format 3 has the threads of each room
 	(*Tx).countServers,   // format 4 has the servers of each room
+	(*Tx).placeRelations, // format 5 has relations and threads in the order of places
 }
 
 // upgrade takes the file from an older format to the one of this Hearth. A

@@ -67,7 +67,7 @@ func (f *formatter) gather(ev *store.StoredEvent) (g gathered, err error) {
 		return g, err
 	}
 	looked := 0
-	err = f.tx.RelationsBack(f.room, ev.ID, 0, func(rel store.Relation) (bool, error) {
+	err = f.tx.RelationsBack(f.room, ev.ID, store.Place{}, func(rel store.Relation) (bool, error) {
 		looked++
 		switch {
 		case rel.Type == "m.replace" && len(g.edits) < maxEdits:
@@ -198,7 +198,7 @@ const maxHiddenReplies = 100
 // none.
 func (f *formatter) newestReply(root *store.StoredEvent) (latest *store.StoredEvent, err error) {
 	passed := 0
-	err = f.tx.RelationsBack(f.room, root.ID, 0, func(rel store.Relation) (bool, error) {
+	err = f.tx.RelationsBack(f.room, root.ID, store.Place{}, func(rel store.Relation) (bool, error) {
 		if rel.Type != "m.thread" {
 			return true, nil
 		}
@@ -263,7 +263,7 @@ func related(tx *store.Tx, filter *RoomEventFilter, ev *store.StoredEvent) (bool
 	var err error
 	looked := 0
 	matched := filter.MatchRelated(func(yield func(matrix.UserID, string) bool) {
-		err = tx.RelationsBack(ev.RoomNum, ev.ID, 0, func(rel store.Relation) (bool, error) {
+		err = tx.RelationsBack(ev.RoomNum, ev.ID, store.Place{}, func(rel store.Relation) (bool, error) {
 			looked++
 			return yield(tx.UserID(rel.Sender), rel.Type) && looked < maxGathered, nil
 		})

@@ -48,8 +48,19 @@ const (
 )
 
 // newFarHouse makes the room, in which were n messages, a minute apart, before bob came,
-// and to which ours was told only the beginning and bob's coming.
+// and of which ours was told only the beginning and bob's coming.
 func newFarHouse(t *testing.T, n int) *farHouse {
+	t.Helper()
+	return newFarHouseWith(t, func(e *farHouse) {
+		for i := range n {
+			e.clock = e.clock.Add(time.Minute)
+			e.say(fmt.Sprint(i))
+		}
+	})
+}
+
+// newFarHouseWith is newFarHouse where live says what happened before bob came.
+func newFarHouseWith(t *testing.T, live func(*farHouse)) *farHouse {
 	t.Helper()
 	st, err := store.Open(t.TempDir(), farName, store.Options{NoSync: true})
 	if err != nil {
@@ -67,10 +78,7 @@ func newFarHouse(t *testing.T, n int) *farHouse {
 	e.room, err = e.rooms.Create(t.Context(), state.Creation{Creator: farAlice, Preset: state.PresetPublic, Version: "11"})
 	e.must(err)
 	begun := len(e.events())
-	for i := range n {
-		e.clock = e.clock.Add(time.Minute)
-		e.say(fmt.Sprint(i))
-	}
+	live(e)
 	e.clock = e.clock.Add(time.Minute)
 	e.enter(ourBob)
 	events := e.events()
@@ -94,8 +102,19 @@ func (e *farHouse) must(err error) {
 
 func (e *farHouse) say(body string) matrix.EventID {
 	e.Helper()
+	return e.send(fmt.Sprintf(`{"msgtype":"m.text","body":%q}`, body))
+}
+
+// reply sends a message into the thread at a root.
+func (e *farHouse) reply(root matrix.EventID) matrix.EventID {
+	e.Helper()
+	return e.send(fmt.Sprintf(`{"msgtype":"m.text","body":"re","m.relates_to":{"rel_type":"m.thread","event_id":%q}}`, root))
+}
+
+func (e *farHouse) send(content string) matrix.EventID {
+	e.Helper()
 	id, err := e.rooms.Send(e.Context(), store.TxnID{}, matrix.Draft{
-		Room: e.room, Sender: farAlice, Type: "m.room.message", Content: fmt.Appendf(nil, `{"msgtype":"m.text","body":%q}`, body),
+		Room: e.room, Sender: farAlice, Type: "m.room.message", Content: []byte(content),
 	})
 	e.must(err)
 	return id

@@ -138,26 +138,21 @@ func readPage(r *http.Request, who session, dir string) (req messagesRequest, er
 	return req, nil
 }
 
-// before says whether an event lies before the token that begins the page.
-func (req *messagesRequest) before(pos store.Position) bool {
-	switch {
-	case req.from == nil:
-		return false
-	case req.back:
-		return pos > req.from.pos
+// begin returns the place that the page begins at, none where no token says it.
+func (req *messagesRequest) begin(tx *store.Tx, room store.RoomNum) (store.Place, error) {
+	if req.from == nil {
+		return store.Place{}, nil
 	}
-	return pos <= req.from.pos
+	return req.from.place(tx, room)
 }
 
-// beyond says whether an event lies behind the token that ends the page.
-func (req *messagesRequest) beyond(pos store.Position) bool {
-	switch {
-	case req.to == nil:
-		return false
-	case req.back:
-		return pos <= req.to.pos
+// end returns what says of a place that it lies behind the token that ends the page.
+func (req *messagesRequest) end(tx *store.Tx, room store.RoomNum) (beyond func(store.Place) bool, err error) {
+	if req.to == nil {
+		return func(store.Place) bool { return false }, nil
 	}
-	return pos > req.to.pos
+	end, err := req.to.place(tx, room)
+	return func(place store.Place) bool { return place.Compare(end) < 0 == req.back }, err
 }
 
 // historyPage reads a page. Where a user comes to the end of what is here of the room's
@@ -205,7 +200,7 @@ func (p *pager) read() error {
 	if err != nil {
 		return err
 	}
-	beyond, err := p.end()
+	beyond, err := p.req.end(tx, room)
 	if err != nil {
 		return err
 	}
@@ -296,15 +291,6 @@ func (p *pager) start() (place store.Place, err error) {
 	}
 	p.at = p.from
 	return p.from.place(p.view.format.tx, p.view.num)
-}
-
-// end returns what says of a place that it lies behind the token that ends the page.
-func (p *pager) end() (beyond func(store.Place) bool, err error) {
-	if p.req.to == nil {
-		return func(store.Place) bool { return false }, nil
-	}
-	end, err := p.req.to.place(p.view.format.tx, p.view.num)
-	return func(place store.Place) bool { return place.Compare(end) < 0 == p.req.back }, err
 }
 
 // page formats what was read.

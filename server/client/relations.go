@@ -1,7 +1,6 @@
 package client
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -106,7 +105,7 @@ func (s *Server) relationsPage(tx *store.Tx, req relationsRequest) (page relatio
 		return page, err
 	}
 	if related.more {
-		page.NextBatch = streamToken{pos: related.at}.String()
+		page.NextBatch = tokenBefore(related.at).String()
 	}
 	if req.from != nil {
 		page.PrevBatch = req.from.String()
@@ -121,14 +120,22 @@ type relatives struct {
 	req    relationsRequest
 	format *formatter
 	events []*store.StoredEvent
-	size   int            // of events, in bytes
-	looked int            // how many were read
-	at     store.Position // behind the last of them, in the direction of the page
+	size   int         // of events, in bytes
+	looked int         // how many were read
+	begin  store.Place // of the page; none for all
+	beyond func(store.Place) bool
+	at     store.Place // right behind the token that ends the page
 	more   bool
 }
 
 // gather takes a page of them, in the order of the request.
-func (r *relatives) gather() error {
+func (r *relatives) gather() (err error) {
+	if r.begin, err = r.req.begin(r.tx, r.room); err != nil {
+		return err
+	}
+	if r.beyond, err = r.req.end(r.tx, r.room); err != nil {
+		return err
+	}
 	if !r.req.recurse {
 		return r.children(r.take)
 	}
@@ -147,14 +154,10 @@ func (r *relatives) gather() error {
 // children walks the events that relate to the parent directly, in the order of the
 // request.
 func (r *relatives) children(fn func(store.Relation) (bool, error)) error {
-	var from store.EventNum
-	if r.req.from != nil {
-		from = store.EventNum(r.req.from.pos+1) << 1
-	}
 	if r.req.back {
-		return r.tx.RelationsBack(r.room, r.req.parent, from, fn)
+		return r.tx.RelationsBack(r.room, r.req.parent, r.begin, fn)
 	}
-	return r.tx.Relations(r.room, r.req.parent, from, fn)
+	return r.tx.Relations(r.room, r.req.parent, r.begin, fn)
 }
 
 // descendants returns the events that relate to the parent over some hops, in
@@ -165,7 +168,7 @@ func (r *relatives) descendants() (all []store.Relation, err error) {
 	for range maxRecursion {
 		var next []matrix.EventID
 		for _, parent := range parents {
-			err := r.tx.Relations(r.room, parent, 0, func(rel store.Relation) (bool, error) {
+			err := r.tx.Relations(r.room, parent, store.Place{}, func(rel store.Relation) (bool, error) {
 				if seen[rel.Child] {
 					return true, nil
 				}
@@ -185,22 +188,29 @@ func (r *relatives) descendants() (all []store.Relation, err error) {
 		if r.req.back {
 			a, b = b, a
 		}
-		return cmp.Compare(a.Child, b.Child)
+		return a.Place.Compare(b.Place)
 	})
 	return all, nil
 }
 
+// before says whether an event lies before the token that begins the page.
+func (r *relatives) before(place store.Place) bool {
+	return r.begin != (store.Place{}) && place.Compare(r.begin) < 0 != r.req.back
+}
+
 // take adds an event to the page, if it is asked for and may be seen.
 func (r *relatives) take(rel store.Relation) (bool, error) {
-	pos := rel.Child.Position()
-	if r.req.before(pos) || r.req.relType != "" && rel.Type != r.req.relType {
+	if r.before(rel.Place) || r.req.relType != "" && rel.Type != r.req.relType {
 		return true, nil
 	}
-	if r.req.beyond(pos) {
+	if r.beyond(rel.Place) {
 		return false, nil
 	}
 	if len(r.events) >= r.req.limit || r.size >= maxPageBytes || r.looked >= maxLookedAt {
 		r.more = r.req.limit > 0 // who wants none gets no token to ask again
+		if !r.req.back {
+			r.at = rel.Place
+		}
 		return false, nil
 	}
 	ev, err := r.tx.Event(r.room, rel.Child)
@@ -208,9 +218,7 @@ func (r *relatives) take(rel store.Relation) (bool, error) {
 		return false, err
 	}
 	r.looked++
-	if r.at = pos; r.req.back {
-		r.at--
-	}
+	r.at = rel.Place
 	if r.req.typ != "" && ev.Type != r.req.typ {
 		return true, nil
 	}

@@ -56,19 +56,19 @@ func (s *Server) getThreadRoots(w http.ResponseWriter, r *http.Request, who sess
 // that a page may be empty and still have a next one.
 func (v *roomView) threads(req messagesRequest, participated bool) (page threadsPage, err error) {
 	page.Chunk = []jsontext.Value{}
-	var before store.EventNum
-	if req.from != nil {
-		before = store.EventNum(req.from.pos+1) << 1
+	before, err := req.begin(v.format.tx, v.num)
+	if err != nil {
+		return page, err
 	}
-	var last store.Position // the newest reply of the thread looked at last
+	var last store.Place // of the newest reply of the thread looked at last
 	looked, size := 0, 0
 	err = v.format.tx.ThreadsBack(v.num, before, func(t store.Thread) (bool, error) {
 		if len(page.Chunk) >= req.limit || size >= maxPageBytes || looked >= maxLookedAt {
-			page.NextBatch = streamToken{pos: last - 1}.String()
+			page.NextBatch = tokenBefore(last).String()
 			return false, nil
 		}
 		looked++
-		last = t.Latest.Position()
+		last = t.Latest
 		root, err := v.threadRoot(t, participated)
 		if root != nil {
 			page.Chunk = append(page.Chunk, root)
