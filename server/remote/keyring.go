@@ -33,7 +33,7 @@ var ErrKeyLater = fmt.Errorf("%w for now", ErrUnreachable)
 var ErrKeyUntold = errors.New("the server has never told its keys")
 
 // ErrKeyUnasked is wrapped beside ErrUnreachable where none of a server's keys is known
-// here, and there was no time to ask it.
+// here, or not for so late a time, and there was no time to ask it.
 var ErrKeyUnasked = errors.New("there was no time to ask the server for its keys")
 
 // keyAlgorithm begins the ID of every key that signs.
@@ -200,10 +200,11 @@ func (v *keyCheck) check(keys []wanted, good func(string, ed25519.PublicKey) err
 			if failed == nil {
 				failed = fmt.Errorf("key %s of %s could not be had: %w", w.id, w.server, v.network.keyless(w))
 			}
-		case !validAt(key, w.at):
-			failed = fmt.Errorf("key %s of %s was not valid then: %w", w.id, w.server, matrix.ErrBadSignature)
 		default:
 			err := good(w.id, key.Public)
+			if err == nil && !validAt(key, w.at) {
+				err = fmt.Errorf("key %s of %s is not known to be valid then: %w", w.id, w.server, v.network.outdated(w, key))
+			}
 			if err == nil {
 				return nil
 			}
@@ -244,27 +245,53 @@ func gravity(err error) int {
 // keyless says why a key could not be had: its server is there but has no such key; it is
 // not there, and may be again soon; or there were too many to ask all of them in time.
 func (n *Network) keyless(w wanted) error {
-	n.mu.Lock()
-	since, away := n.silent[w.server].since, n.silent[w.server].failures > 0
-	n.mu.Unlock()
-	if b := n.Backoff(w.server); !away && b.Failures > 0 {
-		since, away = b.Since, true
-	}
 	_, err := n.keyAnswer(w.server)
 	untold := errors.Is(err, store.ErrNotFound) && w.server != n.server
+	away := n.away(w.server)
 	switch {
-	case away && n.now().Sub(since) > keyHope && untold:
-		return fmt.Errorf("%w: %w", ErrUnreachable, ErrKeyUntold)
-	case away && n.now().Sub(since) > keyHope:
-		return ErrUnreachable
-	case away && untold:
-		return fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUntold)
-	case away:
-		return ErrKeyLater
+	case away != nil && untold:
+		return fmt.Errorf("%w: %w", away, ErrKeyUntold)
+	case away != nil:
+		return away
 	case untold && n.askable(w):
 		return fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUnasked)
 	}
 	return ErrUnreachable
+}
+
+// outdated says what it means that a key is not known to be valid at the time when it is
+// wanted: it was not valid, by what its server says now; or the server, which would tell
+// for how long it is, cannot be asked.
+func (n *Network) outdated(w wanted, key store.VerifyKey) error {
+	if key.Expired || w.server == n.server || !n.askable(w) {
+		return matrix.ErrBadSignature
+	}
+	if away := n.away(w.server); away != nil {
+		return away
+	}
+	answer, err := n.keyAnswer(w.server)
+	if err == nil && n.now().Sub(answer.Fetched) < 2*keyWait {
+		return matrix.ErrBadSignature
+	}
+	return fmt.Errorf("%w: %w", ErrKeyLater, ErrKeyUnasked)
+}
+
+// away returns nil for a server that answers, as far as is known, ErrKeyLater for one that
+// has been silent, but not for long, and ErrUnreachable.
+func (n *Network) away(server matrix.ServerName) error {
+	n.mu.Lock()
+	s := n.silent[server]
+	n.mu.Unlock()
+	if b := n.Backoff(server); s.failures == 0 && b.Failures > 0 {
+		s = silence{failures: b.Failures, since: b.Since}
+	}
+	switch {
+	case s.failures == 0:
+		return nil
+	case n.now().Sub(s.since) > keyHope:
+		return ErrUnreachable
+	}
+	return ErrKeyLater
 }
 
 // askable says whether an answer could reach so far that a key is valid when it is wanted.

@@ -130,6 +130,27 @@ func TestKeyValidity(t *testing.T) {
 		if err := n.VerifyEvent(t.Context(), eventFrom(t, "10", "1.0.0.1", current, time.Now())); err != nil || asked.Load() != before+1 {
 			t.Errorf("eight days later: %v, asked %d times", err, asked.Load()-before)
 		}
+		// It is away when its key would have to be renewed: that speaks against nobody.
+		i.holes["1.0.0.1:8448"] = true
+		time.Sleep(8 * 24 * time.Hour)
+		verify := func(key matrix.SigningKey) error {
+			return n.VerifyEvent(t.Context(), eventFrom(t, "10", "1.0.0.1", key, time.Now()))
+		}
+		if err := verify(current); !errors.Is(err, ErrKeyLater) || errors.Is(err, ErrKeyUntold) || errors.Is(err, matrix.ErrBadSignature) {
+			t.Errorf("while it is away: %v", err)
+		}
+		if err := verify(seedKey("ed25519:new", 9)); !errors.Is(err, matrix.ErrBadSignature) {
+			t.Errorf("what it has not signed while it is away: %v", err)
+		}
+		time.Sleep(2 * keyHope)
+		if err := verify(current); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrKeyLater) || errors.Is(err, matrix.ErrBadSignature) {
+			t.Errorf("while it is away for long: %v", err)
+		}
+		delete(i.holes, "1.0.0.1:8448")
+		time.Sleep(2 * silenceLong)
+		if err := verify(current); err != nil {
+			t.Errorf("when it is back: %v", err)
+		}
 		n.stop()
 	})
 }
@@ -289,6 +310,38 @@ func TestNotaries(t *testing.T) {
 		}
 		n.stop()
 	})
+}
+
+// However many servers' keys are missing, a notary is asked for all of them, in questions
+// of a bounded size, and for the latest time that each is wanted for.
+func TestKeyQueries(t *testing.T) {
+	const servers = 2*maxNotaryServers + 2
+	early := time.UnixMilli(1000)
+	var missing []wanted
+	for _, at := range []time.Time{early.Add(time.Second), early, {}} {
+		for h := range servers {
+			missing = append(missing, wanted{matrix.ServerName(fmt.Sprintf("h%d.test", h)), "ed25519:k", at})
+		}
+	}
+	queries := keyQueries(missing, "h7.test")
+	if len(queries) != 3 {
+		t.Fatalf("%d questions", len(queries))
+	}
+	found := 0
+	for _, q := range queries {
+		if len(q.Servers) > maxNotaryServers {
+			t.Errorf("a question about %d servers", len(q.Servers))
+		}
+		for server, keys := range q.Servers {
+			found++
+			if got := keys["ed25519:k"].ValidUntil; got != 2000 || len(keys) != 1 || server == "h7.test" {
+				t.Errorf("%s is asked about with %v", server, keys)
+			}
+		}
+	}
+	if found != servers-1 {
+		t.Errorf("%d servers are asked about", found)
+	}
 }
 
 func TestNewerKey(t *testing.T) {

@@ -36,30 +36,48 @@ type keyCriteria struct {
 // one notary after the other, until none is missing. still says which are.
 func (n *Network) askNotaries(ctx context.Context, missing []wanted, still func([]wanted) ([]wanted, error)) {
 	for _, notary := range n.config.Notaries {
-		query := keyQuery{make(map[matrix.ServerName]map[string]keyCriteria)}
-		for _, w := range missing {
-			if query.Servers[w.server] == nil && len(query.Servers) == maxNotaryServers || w.server == notary {
-				continue
-			}
-			if query.Servers[w.server] == nil {
-				query.Servers[w.server] = make(map[string]keyCriteria)
-			}
-			query.Servers[w.server][w.id] = keyCriteria{}
-			if !w.at.IsZero() {
-				query.Servers[w.server][w.id] = keyCriteria{w.at.UnixMilli()}
-			}
-		}
-		if notary == n.server || len(query.Servers) == 0 {
+		if notary == n.server {
 			continue
 		}
-		if err := n.askNotary(ctx, notary, query); err != nil { // some of the keys may have come
-			n.log.Debug("ask a notary for keys", "dest", notary, "err", err)
+		for _, query := range keyQueries(missing, notary) {
+			if ctx.Err() != nil {
+				return
+			}
+			if err := n.askNotary(ctx, notary, query); err != nil { // some of the keys may have come
+				n.log.Debug("ask a notary for keys", "dest", notary, "err", err)
+			}
 		}
 		var err error
 		if missing, err = still(missing); err != nil || len(missing) == 0 {
 			return
 		}
 	}
+}
+
+// keyQueries are the questions for keys that are missing, but for a notary's own. Of a
+// key that is wanted for several times the latest counts.
+func keyQueries(missing []wanted, notary matrix.ServerName) (queries []keyQuery) {
+	of := make(map[matrix.ServerName]map[string]keyCriteria)
+	for _, w := range missing {
+		if w.server == notary {
+			continue
+		}
+		keys := of[w.server]
+		if keys == nil {
+			keys = make(map[string]keyCriteria)
+			of[w.server] = keys
+			if last := len(queries) - 1; last < 0 || len(queries[last].Servers) == maxNotaryServers {
+				queries = append(queries, keyQuery{make(map[matrix.ServerName]map[string]keyCriteria)})
+			}
+			queries[len(queries)-1].Servers[w.server] = keys
+		}
+		criteria := keys[w.id]
+		if !w.at.IsZero() {
+			criteria.ValidUntil = max(criteria.ValidUntil, w.at.UnixMilli())
+		}
+		keys[w.id] = criteria
+	}
+	return queries
 }
 
 // askNotary asks one notary and stores what it knows.
