@@ -36,6 +36,9 @@ type destination struct {
 	retry    *time.Timer // after a failure, until it fires
 	failures int         // in a row
 	failing  time.Time   // when that began
+	refusals int         // answers since the last success that say that it will never take it
+	refusing time.Time   // the first of them
+	singly   int         // so many parts of what it refused are still to be sent, each for itself
 	tried    time.Time   // the last of them
 	until    time.Time   // when retry fires
 	news     bool        // something came for it meanwhile: it is tried although it is backing off
@@ -92,6 +95,12 @@ func (d *destination) addEDU(edu EDU) {
 		d.edus = slices.Delete(d.edus, 0, 1)
 	}
 	d.edus = append(d.edus, edu)
+}
+
+// pass is advance for a transaction that was sent and is done with.
+func (d *destination) pass(t *transaction) {
+	d.singly = max(0, d.singly-t.parts)
+	d.advance(t)
 }
 
 // advance notes that it has got a transaction, and with it the first of pending.

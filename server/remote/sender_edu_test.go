@@ -345,29 +345,63 @@ func TestAudience(t *testing.T) {
 	})
 }
 
-// A transaction that a server refuses for good does not keep the next ones.
+// What a server refuses for good does not keep what stands beside it or comes later.
 func TestRefusedTransaction(t *testing.T) {
+	for name, refusal := range map[string]*Error{
+		"too large":  {Server: "far.test", Status: 413},
+		"never good": {Server: "far.test", Status: 400, Code: "M_BAD_JSON"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, o := newHomestead(t, "here.test"), newPostOffice(t)
+				room := h.create("12", 0)
+				h.visitors(room, "@a:far.test")
+				o.refuse = func(_ matrix.ServerName, p posted) error {
+					if strings.Contains(p.body, `"bad"`) {
+						return refusal
+					}
+					return nil
+				}
+				_, stop := o.sending(h, 2)
+				defer stop()
+				settle(time.Second)
+				bad := h.post(room, "bad")
+				settle(time.Second)
+				beside := h.posts(room, 3)
+				settle(24 * time.Hour)
+				next := h.post(room, "good")
+				settle(time.Minute)
+				sameEvents(t, "far.test", o.events("far.test"), append(beside, next))
+				if tries := o.tries("far.test"); tries > 80 {
+					t.Errorf("%s was sent %d transactions", bad, tries)
+				}
+			})
+		})
+	}
+}
+
+// Nothing is lost where a server has a bad hour.
+func TestRefusedForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, o := newHomestead(t, "here.test"), newPostOffice(t)
 		room := h.create("12", 0)
 		h.visitors(room, "@a:far.test")
-		o.refuse = func(dest matrix.ServerName, p posted) error {
-			if strings.Contains(p.body, `"bad"`) {
-				return &Error{Server: dest, Status: 413}
+		well := time.Now().Add(refusalHope)
+		o.refuse = func(matrix.ServerName, posted) error {
+			if time.Now().Before(well) {
+				return &Error{Server: "far.test", Status: 400, Code: "M_UNKNOWN"}
 			}
 			return nil
 		}
 		_, stop := o.sending(h, 2)
 		defer stop()
 		settle(time.Second)
-		bad := h.post(room, "bad")
-		settle(time.Second)
-		h.post(room, "goes the same way")
-		settle(24 * time.Hour)
-		next := h.post(room, "good")
-		settle(time.Hour)
-		if got := o.events("far.test"); len(got) == 0 || got[len(got)-1] != next || slices.Contains(got, bad) {
-			t.Errorf("events %v, want %s at the end", got, next)
+		var events []matrix.EventID
+		for range 30 {
+			events = append(events, h.post(room, "x"))
+			settle(2 * time.Minute)
 		}
+		settle(time.Hour)
+		sameEvents(t, "far.test", o.events("far.test"), events)
 	})
 }

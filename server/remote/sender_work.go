@@ -19,9 +19,12 @@ const (
 	// maxRepeats is how often the same transaction is sent again; then another one is
 	// made of what is to be sent by then.
 	maxRepeats = 5
-	// maxRefusals is how often a server may refuse what it is sent with an error that
-	// says that it would always do so. Then it gets what comes after.
+	// maxRefusals and refusalHope are how often and for how long a server may refuse what
+	// it is sent with an error that says that it would always do so: what stands before
+	// it may have a bad hour. Then it gets each part for itself, and what comes after one
+	// that it still refuses.
 	maxRefusals = 8
+	refusalHope = time.Hour
 	// maxRepeated bounds the bytes of all transactions that are to be repeated.
 	maxRepeated = 4 << 20
 )
@@ -182,7 +185,8 @@ func (s *Sender) delivered(d *destination, t *transaction) {
 	}
 	s.answering[d.server] = true
 	d.failures, d.failing, d.err, d.absent = 0, time.Time{}, nil, false
-	d.advance(t)
+	d.refusals, d.refusing = 0, time.Time{}
+	d.pass(t)
 	s.arrived = s.arrived || t.fromOutbox
 	s.caughtUp = s.caughtUp || d.recorded && !d.behind()
 }
@@ -203,11 +207,23 @@ func (s *Sender) failed(d *destination, t *transaction, err error, pause time.Du
 	d.absent = d.absent || !d.failing.IsZero() && s.now().Sub(d.failing) >= longAbsence
 	s.drop(d)
 	d.edus = nil // it would hear of what has long passed
-	if t != nil && refuses(err) && d.failures >= maxRefusals {
+	refused := t != nil && refuses(err)
+	if refused {
+		if d.refusals++; d.refusals == 1 {
+			d.refusing = s.now()
+		}
+	}
+	worn := d.refusals >= maxRefusals && s.now().Sub(d.refusing) >= refusalHope
+	switch {
+	case refused && t.parts > 1 && (worn || tooLarge(err)):
+		d.singly = t.parts
+		d.refusals, d.refusing = 0, time.Time{}
+	case refused && worn:
 		s.log.Warn("what a server refuses is left out", "dest", d.name, "err", err)
 		d.failures, d.failing = 0, time.Time{}
-		d.advance(t)
-	} else if t != nil && t.durable() && d.failures <= maxRepeats && s.kept+len(t.body) <= maxRepeated {
+		d.refusals, d.refusing = 0, time.Time{}
+		d.pass(t)
+	case t != nil && t.durable() && d.failures <= maxRepeats && s.kept+len(t.body) <= maxRepeated:
 		d.txn, t.kept = t, true
 		s.kept += len(t.body)
 	}
@@ -231,7 +247,7 @@ func (s *Sender) drop(d *destination) {
 // know what is too large.
 func refuses(err error) bool {
 	var answer *Error
-	if !errors.As(err, &answer) || answer.Code == "" && answer.Status != http.StatusRequestEntityTooLarge {
+	if !errors.As(err, &answer) || answer.Code == "" && !tooLarge(err) {
 		return false
 	}
 	switch answer.Status {
@@ -240,6 +256,12 @@ func refuses(err error) bool {
 		return false
 	}
 	return answer.Status >= 400 && answer.Status < 500
+}
+
+// tooLarge says whether an error is an answer that says so.
+func tooLarge(err error) bool {
+	var answer *Error
+	return errors.As(err, &answer) && answer.Status == http.StatusRequestEntityTooLarge
 }
 
 // pause returns how long a destination waits that has failed: as long as the network

@@ -34,6 +34,7 @@ type transaction struct {
 	outbox     store.Position // it covers the outbox up to here
 	fromOutbox bool           // and holds something of it
 	lossy      bool           // it holds nothing that must arrive
+	parts      int            // how many PDUs and EDUs it holds
 }
 
 // durable says whether it must arrive.
@@ -89,6 +90,7 @@ type plan struct {
 	departures []store.Position
 	edus       []EDU
 	absent     bool
+	singly     bool // one part for itself
 	found      bool
 }
 
@@ -101,7 +103,7 @@ func (s *Sender) plan(d *destination) *plan {
 	return &plan{
 		server: d.server, name: d.name, cursor: d.cursor, pending: slices.Clone(d.pending), known: d.known, newest: d.newest,
 		upto: max(s.position, d.known), outbox: d.outbox, outboxSent: d.outboxSent,
-		departures: slices.Clone(d.departures), edus: edus, absent: d.absent,
+		departures: slices.Clone(d.departures), edus: edus, absent: d.absent, singly: d.singly > 0,
 	}
 }
 
@@ -243,7 +245,9 @@ func (c *composer) readDevices(tx *store.Tx, change store.Change) (fits bool, er
 }
 
 // full says whether so many bytes more are too many.
-func (c *composer) full(more int) bool { return c.size > 0 && c.size+more > maxTxnBytes }
+func (c *composer) full(more int) bool {
+	return c.size > 0 && (c.plan.singly || c.size+more > maxTxnBytes)
+}
 
 // countEDUs returns how many EDUs there will be.
 func (c *composer) countEDUs() int { return len(c.edus) + c.receipts.edus() }
@@ -270,6 +274,7 @@ func (c *composer) finish() *transaction {
 	c.txn.id = c.sender.transactionID()
 	c.txn.body = transactionBody(c.sender.server, c.sender.now(), c.pdus, c.edus)
 	c.txn.lossy = c.lossy == len(c.edus) && len(c.pdus) == 0
+	c.txn.parts = len(c.pdus) + len(c.edus)
 	return &c.txn
 }
 
