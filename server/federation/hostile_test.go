@@ -71,6 +71,17 @@ func TestHostileRequests(t *testing.T) {
 				}
 			}
 		}
+		if full := int(max(rt.body, maxBody)); rt.access != open {
+			body := `{"a":[` + strings.Repeat("0,", full/2-8) + `0]}` // as much as may come, in the smallest parts
+			forged := fmt.Sprintf(`X-Matrix origin="%s",key="%s",sig="%s"`, peer, peerKey.ID, strings.Repeat("A", 86))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			status, code := g.hostile(t, method, uri, strings.NewReader(body), forged)
+			runtime.ReadMemStats(&after)
+			if sum := int(after.TotalAlloc - before.TotalAlloc); status != 401 || code != "M_UNAUTHORIZED" || sum > 6*full+(40<<20) {
+				t.Errorf("%s with %d bytes that are not signed: %d %s, %d bytes allocated", rt.pattern, full, status, code, sum)
+			}
+		}
 		for _, text := range []string{" ", "[", `{"a":`, "0,", "x"} {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)

@@ -130,7 +130,14 @@ func (n *Network) VerifyJSON(ctx context.Context, server matrix.ServerName, obje
 func (n *Network) VerifyRequest(ctx context.Context, q SignedRequest, keyID, signature string) error {
 	keys, err := wantedFrom(q.Origin, []string{keyID}, n.now())
 	if err == nil {
-		err = n.verify(ctx, keys, func(_ string, public ed25519.PublicKey) error { return q.verify(public, signature) })
+		err = n.verify(ctx, keys, func(_ string, public ed25519.PublicKey) error {
+			release, err := n.weigh(ctx, q)
+			if err != nil {
+				return err
+			}
+			defer release()
+			return q.verify(public, signature)
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("verify a request: %w", err)

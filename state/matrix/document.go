@@ -26,6 +26,9 @@ const (
 	// maxDocumentBytes bounds what is read as one document. Events are far smaller;
 	// signed answers of key servers may be big.
 	maxDocumentBytes = 16 << 20
+	// maxNodes bounds the values and names of one document, each of which takes more
+	// memory than it may have bytes. An event has 32,768 at most.
+	maxNodes = 1 << 18
 )
 
 // document is a JSON text that was read and checked once: a flat list of nodes
@@ -115,6 +118,9 @@ func (d *document) read() error {
 
 // readValue reads the next value with all that is in it and returns its node.
 func (d *document) readValue(depth int) (int32, error) {
+	if len(d.nodes) >= maxNodes {
+		return 0, fmt.Errorf("%w: JSON of more than %d values", ErrTooLarge, maxNodes)
+	}
 	switch kind := d.decoder.PeekKind(); kind {
 	case '{', '[':
 		return d.readNested(kind, depth+1)
@@ -235,6 +241,9 @@ func (d *document) unescape(text []byte) int32 {
 }
 
 func (d *document) add(n node) int32 {
+	if len(d.nodes) == cap(d.nodes) {
+		d.nodes = slices.Grow(d.nodes, max(64, len(d.nodes))) // of many, append would make many copies
+	}
 	d.nodes = append(d.nodes, n)
 	return int32(len(d.nodes) - 1)
 }
