@@ -22,6 +22,18 @@ var serverPace = pace{stall: 60 * time.Second, rate: 2 << 10, step: time.Second}
 // copyChunk is how much of a file is sent under one deadline, in bytes.
 const copyChunk = 256 << 10
 
+// hurriedPace is that of a body for which others wait: some tens of seconds for the
+// largest.
+var hurriedPace = pace{stall: 10 * time.Second, rate: 64 << 10, step: time.Second}
+
+// Hurry has the rest of a request's body come fast, from now on.
+func Hurry(r *http.Request) {
+	if b, ok := r.Body.(*pacedBody); ok {
+		b.pace, b.start, b.length = hurriedPace, time.Now(), 0
+		b.extend(b.start)
+	}
+}
+
 // pacedBody is a request body that must make progress.
 type pacedBody struct {
 	io.ReadCloser

@@ -13,14 +13,8 @@ import (
 	"hearth/state/matrix"
 )
 
-const (
-	// maxClaims bounds the Authorization headers that are looked at.
-	maxClaims = 4
-	// bodyBudget bounds the bodies that are in memory, all together, in bytes.
-	// Those of up to smallBody are bounded by the number of connections.
-	bodyBudget = 12 << 20
-	smallBody  = 64 << 10
-)
+// maxClaims bounds the Authorization headers that are looked at.
+const maxClaims = 4
 
 // authenticate returns the server that has signed a request, "" for an endpoint
 // that needs none. The body is read then, and the request has it in memory until
@@ -128,14 +122,17 @@ func (s *Server) readBody(r *http.Request, rt route) (body []byte, release func(
 	if limit == 0 {
 		limit = maxBody
 	}
-	taken := int64(0)
-	release = func() { s.bodies.Release(taken) }
+	house, taken := api.HouseKey(api.ClientIP(r)), int64(0)
+	release = func() { s.bodies.giveBack(house, taken) }
 	in := http.MaxBytesReader(nil, r.Body, limit)
 	var buf bytes.Buffer
 	for {
 		// What is held grows with what has really come.
 		if size := int64(buf.Len()); size >= smallBody {
-			if !s.bodies.TryAcquire(smallBody) {
+			if taken == 0 {
+				api.Hurry(r)
+			}
+			if !s.bodies.take(house, smallBody) {
 				return nil, release, api.ErrLimitExceeded.WithStatus(http.StatusServiceUnavailable).
 					Because("Too many large requests are under way: try again")
 			}

@@ -185,14 +185,21 @@ func TestAuthenticate(t *testing.T) {
 			t.Errorf("%s: %d %s, from %q with %.40q, heard %d", tt.name, status, code, g.from, g.body, g.heard-heard)
 		}
 	}
-	if !g.server.bodies.TryAcquire(bodyBudget) {
-		t.Error("the memory of bodies is not given back")
+	if b := &g.server.bodies; b.sum != 0 || len(b.held) != 0 {
+		t.Errorf("the memory of bodies is not given back: %d, %v", b.sum, b.held)
+	}
+	const half = bodyBudget / 2
+	if b := &g.server.bodies; !b.take("one", half) || b.take("one", half) || !b.take("another", half) {
+		t.Errorf("one house has %d bytes, another %d", b.held["one"], b.held["another"])
 	}
 	status, code := g.request("PUT", uri, large, header("PUT", uri, large))
 	if status != http.StatusServiceUnavailable || code != "M_LIMIT_EXCEEDED" {
 		t.Errorf("without memory: %d %s", status, code)
 	}
-	g.server.bodies.Release(bodyBudget)
+	g.server.bodies.giveBack("one", half)
+	if status, _ := g.request("PUT", uri, large, header("PUT", uri, large)); status != http.StatusOK {
+		t.Errorf("with memory again: %d", status)
+	}
 }
 
 // One event that no room version would have must not spoil what comes with it: a body

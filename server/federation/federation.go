@@ -71,7 +71,7 @@ type Server struct {
 	now     func() time.Time
 	log     *slog.Logger
 	// bodies are the bytes of requests that are in memory.
-	bodies *semaphore.Weighted
+	bodies bodies
 	// vouching are the requests that we make as a notary.
 	vouching *semaphore.Weighted
 	turns    *turns
@@ -98,8 +98,8 @@ func New(config Config) *Server {
 	s := &Server{
 		config: config, store: config.Store, rooms: config.Rooms, network: config.Network, media: config.Media,
 		limits: config.Limits, now: config.Now, log: config.Log,
-		bodies: semaphore.NewWeighted(bodyBudget), vouching: semaphore.NewWeighted(2 * notaryWorkers),
-		turns: newTurns(), inbox: newInbox(config), check: config.Network.Check,
+		vouching: semaphore.NewWeighted(2 * notaryWorkers),
+		turns:    newTurns(), inbox: newInbox(config), check: config.Network.Check,
 		answered: newAnswered(config.Store, config.Log),
 	}
 	config.Network.OnHeard(s.inbox.queue.heard)
