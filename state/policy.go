@@ -20,8 +20,15 @@ import (
 const policyKeyID = "ed25519:policy_server"
 
 // ErrPolicy: a room's policy server cannot be asked about an event, or its signature
-// is none. That it refuses, or does not answer, is the error of the asking.
+// is none. That it refuses, or does not answer, is the error of the asking, which then
+// wraps ErrPolicyAnswer.
 var ErrPolicy = errors.New("the room's policy server does not recommend the event")
+
+// ErrPolicyAnswer is wrapped by what a policy server that was asked says instead of
+// signing: "that error SHOULD be provided to the client verbatim".
+//
+// Spec: SS Validating Policy Server signatures.
+var ErrPolicyAnswer = errors.New("the room's policy server does not sign the event")
 
 // A policy is the policy server that a room uses. Spec: SS Policy Servers.
 type policy struct {
@@ -90,7 +97,7 @@ func (r *Rooms) askPolicy(ctx context.Context, p *policy, ev *matrix.Event) (*ma
 	}
 	signatures, err := r.outside.Sign(ctx, p.server, ev)
 	if err != nil {
-		return nil, fmt.Errorf("policy server %s: %w", p.server, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrPolicyAnswer, p.server, err)
 	}
 	signed, err := ev.WithSignatures(p.server, map[string]string{policyKeyID: signatures[policyKeyID]})
 	if err != nil {

@@ -3,8 +3,14 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"hearth/server/api"
 	"hearth/server/remote"
@@ -19,6 +25,8 @@ import (
 func remoteError(err error) error {
 	var answer *remote.Error
 	switch {
+	case errors.As(err, &answer) && errors.Is(err, state.ErrPolicyAnswer) && speaksOfEvent(answer):
+		return verbatim(answer)
 	case errors.As(err, &answer):
 		return refusedRemotely(answer)
 	case errors.Is(err, remote.ErrNoServer):
@@ -49,6 +57,36 @@ var passedOn = []*api.Error{
 
 // maxRemoteText bounds what of another server's sentence a user is shown, in bytes.
 const maxRemoteText = 500
+
+// Bounds of an answer that is passed on as it is.
+const (
+	maxVerbatimFields = 8
+	maxVerbatimBytes  = 4 << 10
+)
+
+// speaksOfEvent says whether a policy server's answer can be meant for who has sent the
+// event: it is no fault of that server, and nothing about the sender's session with us,
+// which a client would end by it.
+func speaksOfEvent(answer *remote.Error) bool {
+	return answer.Status/100 == 4 && answer.Status != http.StatusUnauthorized && len(answer.Answer) <= maxVerbatimBytes &&
+		strings.HasPrefix(answer.Code, "M_") && !strings.Contains(answer.Code, "TOKEN") && !strings.HasPrefix(answer.Code, "M_USER_")
+}
+
+// verbatim is a policy server's answer as the client gets it.
+func verbatim(answer *remote.Error) error {
+	e := &api.Error{Status: answer.Status, Code: answer.Code, Text: answer.Text}
+	var fields map[string]jsontext.Value
+	if err := json.Unmarshal(answer.Answer, &fields); err != nil {
+		return e
+	}
+	names := slices.Sorted(maps.Keys(fields))
+	for _, name := range names[:min(len(names), maxVerbatimFields)] {
+		if name != "errcode" && name != "error" {
+			e = e.With(name, fields[name])
+		}
+	}
+	return e
+}
 
 // refusedRemotely is the answer for a user whose request another server refused.
 func refusedRemotely(answer *remote.Error) error {
