@@ -127,7 +127,7 @@ func TestReceiveReceipts(t *testing.T) {
 	}
 	first, second := send(), send()
 	receive := func(user, typ, event, data string) error {
-		return s.ReceiveReceipts(t.Context(), "other.test", fmt.Appendf(nil, `{%q:{%q:{"@mallory:other.test":7,%q:{"event_ids":[%q],"data":%s}}}}`, room, typ, user, event, data))
+		return s.ReceiveReceipts(t.Context(), "other.test", fmt.Appendf(nil, `{%q:{%q:{"@mallory:other.test":7,%q:{"event_ids":["%s"],"data":%s}}}}`, room, typ, user, event, data))
 	}
 	got := func() (receipts []string) {
 		err := s.store.View(func(tx *store.Tx) error {
@@ -188,6 +188,22 @@ func TestReceiveReceipts(t *testing.T) {
 		if receipts := got(); !errors.Is(err, remote.ErrBadEDU) || !strings.Contains(strings.Join(receipts, " "), third) {
 			t.Fatalf("%d: beside rooms that are none: %v, got %q", i, err, receipts)
 		}
+	}
+	several := []string{"$not_here_yet", send(), first, "no ID"}
+	if err := receive("@dave:other.test", "m.read", strings.Join(several, `","`), `{"ts":5}`); err != nil || !strings.Contains(strings.Join(got(), " "), several[1]) {
+		t.Errorf("of several events the newest counts: %v, got %q", err, got())
+	}
+	var strange []string
+	for i := range 2 * maxReceipts {
+		strange = append(strange, fmt.Sprintf(`"!%d:b":{"m.read":{"@dave:other.test":{"event_ids":["$a"],"data":{}}}}`, i))
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel() // nothing can be written now
+	if err := s.ReceiveReceipts(ended, "other.test", jsontext.Value("{"+strings.Join(strange, ",")+"}")); !errors.Is(err, remote.ErrBadEDU) {
+		t.Errorf("for rooms that are none something is written: %v", err)
+	}
+	if err := s.ReceiveReceipts(ended, "other.test", fmt.Appendf(nil, `{%q:{"m.read":{"@dave:other.test":{"event_ids":[%q],"data":{"ts":6}}}}}`, room, send())); !errors.Is(err, context.Canceled) {
+		t.Errorf("a receipt that cannot be written: %v", err)
 	}
 	setACL(t, s, alice, room)
 	if err := receive("@dave:other.test", "m.read", send(), `{"ts":5}`); err == nil {
