@@ -319,7 +319,7 @@ func (h *homestead) sendJoin(room matrix.RoomID, pdu jsontext.Value, old bool, q
 	if h.change != nil {
 		h.change(&a)
 	}
-	text, err := json.Marshal(a)
+	text, err := json.Marshal(a, answerOptions)
 	h.must(err)
 	if old {
 		text = append(append([]byte("[200,"), text...), ']')

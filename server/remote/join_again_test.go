@@ -133,6 +133,25 @@ func TestRejoin(t *testing.T) {
 	nothingLeft(t, w[here], room, true)
 }
 
+// Who was sent away from a room knows whom to ask when he knocks: its ID need not say.
+func TestKnockAgain(t *testing.T) {
+	w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
+	room := w[there].create("12", 2)
+	j, _ := w.joiner(w[here])
+	join := state.Join{Room: room, User: erin}
+	w[there].must(j.Join(t.Context(), join, []matrix.ServerName{there}))
+	left, err := w[here].rooms.ChangeMembership(t.Context(), state.MembershipChange{Room: room, Sender: erin, Target: erin, Membership: matrix.Leave})
+	w[here].must(err)
+	w[there].take(room, w[here].pdu(left))
+	w[there].send(room, "m.room.join_rules", new(string), `{"join_rule":"knock"}`)
+	if err := j.Knock(t.Context(), join, nil); err != nil {
+		t.Error(err)
+	}
+	if m := w[here].membership(erin, room); m.Membership != matrix.Knock {
+		t.Errorf("%+v", m)
+	}
+}
+
 // A room that all have left as far as we know is gone on with by way of who is named, and
 // here where that one is not in it, or not there.
 func TestRejoinOfAnEmptyRoom(t *testing.T) {

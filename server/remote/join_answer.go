@@ -31,7 +31,7 @@ type joinAnswer struct {
 func readJoinAnswer(r io.Reader, old bool, join matrix.EventID, to *spool, index *joinIndex) error {
 	m := &meter{from: r, left: maxPDUBytes}
 	a := &joinAnswer{
-		spool: to, index: index, join: join, meter: m, json: jsontext.NewDecoder(m), seen: make(map[string]bool),
+		spool: to, index: index, join: join, meter: m, json: jsontext.NewDecoder(m, answerOptions), seen: make(map[string]bool),
 	}
 	err := a.read(old)
 	var syntactic *jsontext.SyntacticError
@@ -210,7 +210,7 @@ func returned(from *spool) (event []byte, err error) {
 // none.
 func readReturned(r io.Reader) (event jsontext.Value, err error) {
 	m := &meter{from: r, left: maxPDUBytes}
-	a := &joinAnswer{meter: m, json: jsontext.NewDecoder(m)}
+	a := &joinAnswer{meter: m, json: jsontext.NewDecoder(m, answerOptions)}
 	if err = a.expect('{'); err != nil {
 		return nil, err
 	}

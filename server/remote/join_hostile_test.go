@@ -53,6 +53,15 @@ func TestJoinHostileAnswers(t *testing.T) {
 		{"deep event", func(a *residentAnswer) {
 			a.State = append(a.State, []byte(strings.Repeat("[", 5000)+strings.Repeat("]", 5000)))
 		}, true},
+		{"a name twice", func(a *residentAnswer) {
+			a.State = append(a.State, []byte(`{"type":"m.room.member","type":"m.room.member"}`))
+		}, true},
+		{"half a character", func(a *residentAnswer) {
+			a.Auth = append(a.Auth, []byte(`{"type":"\ud800"}`))
+		}, true},
+		{"no Unicode", func(a *residentAnswer) {
+			a.State = append(a.State, []byte("{\"type\":\"\xff\"}"))
+		}, true},
 		{"long junk", func(a *residentAnswer) {
 			a.More = []byte(`{"junk":[` + strings.Repeat(`{"a":[1,2,3]},`, 100_000) + `1]}`)
 		}, true},

@@ -79,6 +79,9 @@ func (n *Network) resolve(ctx context.Context, server matrix.ServerName, h store
 	if now := n.now(); !now.Before(h.DelegatedUntil) {
 		n.delegate(ctx, server, &h)
 	}
+	if h.Delegated != before {
+		h.Targets = nil // they are another name's
+	}
 	name := server
 	if h.Delegated != "" {
 		name = h.Delegated

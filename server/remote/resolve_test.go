@@ -149,6 +149,35 @@ func TestHostsSurviveRestart(t *testing.T) {
 	})
 }
 
+// The hosts of a name are not those of another that a server goes by since.
+func TestDelegationChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newInternet(t)
+		i.addrs["far.example"], i.addrs["srv.example"], i.addrs["new.example"] = []string{"10.0.0.1"}, []string{"10.0.0.3"}, []string{"10.0.0.9"}
+		i.srv["_matrix-fed._tcp.old.example"] = []*net.SRV{{Target: "srv.example.", Port: 7}}
+		i.broken["_matrix-fed._tcp.new.example"] = true
+		name := "old.example"
+		i.serve("10.0.0.1:443", "far.example", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"m.server":%q}`, name)
+		}))
+		i.serve("10.0.0.3:7", "old.example", text("{}"))
+		i.serve("10.0.0.9:8448", "new.example", text("{}"))
+		n := openNetwork(t, i, t.TempDir(), nil)
+		ask := func() error { return n.Do(t.Context(), "far.example", Request{Method: "GET", Path: "/x"}, nil) }
+		if err := ask(); err != nil {
+			t.Fatal(err)
+		}
+		name = "new.example"
+		time.Sleep(49 * time.Hour)
+		i.taken()
+		err := ask()
+		if got := i.taken(); err != nil || !slices.Equal(got, []string{"10.0.0.1:443", "10.0.0.9:8448"}) {
+			t.Errorf("dialed %v: %v", got, err)
+		}
+		n.stop()
+	})
+}
+
 // Names of which no server has ever answered do not reach the disk.
 func TestUnknownHostsAreNotStored(t *testing.T) {
 	i, dir := newInternet(t), t.TempDir()
