@@ -11,17 +11,50 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// testStall is short enough to wait for and long enough for a busy machine.
+// testStall is a stall that a test waits for in real time.
 const testStall = 500 * time.Millisecond
 
-// startPaced serves routes with a pace that a test can wait for.
-func startPaced(t *testing.T, routes ...Route) *httptest.Server {
+// pipes is a listener whose connections are pipes: in a bubble of synctest they live in
+// virtual time, and a busy machine cannot be too slow for anything.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if conn, open := <-p; open {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error {
+	close(p)
+	return nil
+}
+
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+
+// startPiped serves routes with the pace of a server, and returns what connects to it.
+func startPiped(t *testing.T, routes ...Route) (dial func() net.Conn) {
+	l := make(pipes)
+	srv := &http.Server{Handler: newTestRouter(t, routes...), WriteTimeout: serverPace.stall}
+	go srv.Serve(l)
+	t.Cleanup(func() { srv.Close() })
+	return func() net.Conn {
+		here, there := net.Pipe()
+		l <- there
+		return here
+	}
+}
+
+// startPaced serves routes in real time, with the stall that is asked for.
+func startPaced(t *testing.T, stall time.Duration, routes ...Route) *httptest.Server {
 	rt := newTestRouter(t, routes...)
-	rt.pace = pace{stall: testStall, rate: 1 << 20, step: time.Millisecond}
+	rt.pace = pace{stall: stall, rate: 1 << 20, step: time.Millisecond}
 	srv := httptest.NewUnstartedServer(rt)
 	srv.Config.WriteTimeout = testStall
 	srv.Start()
@@ -29,90 +62,108 @@ func startPaced(t *testing.T, routes ...Route) *httptest.Server {
 	return srv
 }
 
-// drip sends a body of n parts, one each interval, and returns the status.
-func drip(t *testing.T, srv *httptest.Server, n int, interval time.Duration) string {
-	t.Helper()
-	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "POST /in HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", 4*n)
-	go func() {
-		for range n {
-			io.WriteString(conn, "1234") // fails when the server has had enough
-			time.Sleep(interval)
+// drip sends a body in equal parts, with a pause before each but the first, and returns
+// the status of the answer and when it came.
+func drip(conn net.Conn, part int, pauses ...time.Duration) (status string, took time.Duration) {
+	fmt.Fprintf(conn, "POST /in HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", part*(len(pauses)+1))
+	start := time.Now()
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		io.WriteString(conn, strings.Repeat("x", part))
+		for _, pause := range pauses {
+			time.Sleep(pause)
+			io.WriteString(conn, strings.Repeat("x", part)) // fails when the server has had enough
 		}
-	}()
-	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	})
 	line, _ := bufio.NewReader(conn).ReadString('\n')
-	return strings.TrimSpace(line)
+	took = time.Since(start)
+	conn.Close()
+	sender.Wait()
+	return strings.TrimSpace(line), took
 }
 
-// A body that makes progress arrives, one that stands still ends the request.
+// A body that makes progress arrives, one that stands still, or hardly moves, ends the
+// request.
 func TestBodiesMustMakeProgress(t *testing.T) {
-	t.Parallel()
-	srv := startPaced(t, Route{"POST /in", func(w http.ResponseWriter, r *http.Request) error {
-		if _, err := readBody(r, 1000); err != nil {
-			return err
-		}
-		time.Sleep(testStall * 3 / 2) // the body's deadline must not end the answer
-		if err := r.Context().Err(); err != nil {
-			return err
-		}
-		return WriteEmpty(w)
-	}})
-	if got := drip(t, srv, 4, 20*time.Millisecond); got != "HTTP/1.1 200 OK" {
-		t.Errorf("a slow body: %q", got)
-	}
-	if got := drip(t, srv, 2, 3*time.Second); got != "HTTP/1.1 408 Request Timeout" {
-		t.Errorf("a body that stands still: %q", got)
+	short, long := serverPace.stall/2, serverPace.stall*3/2
+	for _, tc := range []struct {
+		name   string
+		part   int
+		pauses []time.Duration
+		want   string
+	}{
+		{"slow", 40 << 10, []time.Duration{short, short, short}, "HTTP/1.1 200 OK"},
+		{"stands still", 400 << 10, []time.Duration{short, long}, "HTTP/1.1 408 Request Timeout"},
+		{"hardly moves", 4, []time.Duration{short, short, short}, "HTTP/1.1 408 Request Timeout"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dial := startPiped(t, Route{"POST /in", func(w http.ResponseWriter, r *http.Request) error {
+					if _, err := readBody(r, 2<<20); err != nil {
+						return err
+					}
+					time.Sleep(long) // the body's deadline must not end the answer
+					if err := r.Context().Err(); err != nil {
+						return err
+					}
+					return WriteEmpty(w)
+				}})
+				if got, _ := drip(dial(), tc.part, tc.pauses...); got != tc.want {
+					t.Errorf("the answer is %q", got)
+				}
+			})
+		})
 	}
 }
 
 // A handler that never reads the body does not keep the connection open for it.
 func TestUnreadBodyIsBounded(t *testing.T) {
-	t.Parallel()
-	srv := startPaced(t, Route{"POST /in", func(w http.ResponseWriter, r *http.Request) error { return ErrForbidden }})
-	start := time.Now()
-	drip(t, srv, 2, 3*time.Second)
-	if took := time.Since(start); took > 5*testStall {
-		t.Errorf("took %v", took)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		dial := startPiped(t, Route{"POST /in", func(w http.ResponseWriter, r *http.Request) error { return ErrForbidden }})
+		if _, took := drip(dial(), 4, time.Hour); took > serverPace.stall+time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
 }
 
 // A parked request outlives every time limit, and is answered.
 func TestParkedRequestIsAnswered(t *testing.T) {
-	t.Parallel()
-	srv := startPaced(t, Route{"GET /poll", func(w http.ResponseWriter, r *http.Request) error {
-		ctx, cancel := LongPoll(r, testStall*2)
-		defer cancel()
-		<-ctx.Done()
-		return WriteEmpty(w)
-	}})
-	for range 2 { // the second request uses the same connection
-		res, err := http.Get(srv.URL + "/poll")
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		dial := startPiped(t, Route{"GET /poll", func(w http.ResponseWriter, r *http.Request) error {
+			ctx, cancel := LongPoll(r, serverPace.stall*2)
+			defer cancel()
+			<-ctx.Done()
+			return WriteEmpty(w)
+		}})
+		conn := dial()
+		defer conn.Close()
+		answers := bufio.NewReader(conn)
+		for range 2 { // the second request uses the same connection
+			fmt.Fprint(conn, "GET /poll HTTP/1.1\r\nHost: x\r\n\r\n")
+			res, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, err := io.ReadAll(res.Body); err != nil || string(body) != "{}" {
+				t.Errorf("%q %v", body, err)
+			}
+			res.Body.Close()
+			time.Sleep(serverPace.stall * 3 / 2) // the deadline of the answer passes
 		}
-		if body, err := io.ReadAll(res.Body); err != nil || string(body) != "{}" {
-			t.Errorf("%q %v", body, err)
-		}
-		res.Body.Close()
-		time.Sleep(testStall * 3 / 2) // the deadline of the answer passes
-	}
+	})
 }
 
-// A download goes on for as long as it is read, and ends when it is not.
-func TestDownloadsMustMakeProgress(t *testing.T) {
-	t.Parallel()
+// testFile is a file to download, too large for the buffers of a connection.
+const testFile = 24 << 20
+
+// download is a route of testFile. It says on ended when the handler has returned.
+func download(t *testing.T, ended chan<- struct{}) Route {
+	t.Helper()
 	name := filepath.Join(t.TempDir(), "file")
-	const size = 24 << 20
-	if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+	if err := os.WriteFile(name, make([]byte, testFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{}, 2)
-	srv := startPaced(t, Route{"GET /file", func(w http.ResponseWriter, r *http.Request) error {
+	return Route{"GET /file", func(w http.ResponseWriter, r *http.Request) error {
 		defer func() { ended <- struct{}{} }()
 		f, err := os.Open(name)
 		if err != nil {
@@ -121,36 +172,68 @@ func TestDownloadsMustMakeProgress(t *testing.T) {
 		defer f.Close()
 		http.ServeContent(w, r, "file", time.Time{}, f)
 		return nil
-	}})
-	read := func(pause time.Duration) (n int64) {
-		conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	}}
+}
+
+// read reads the answer to a download with a pause after each MiB, and returns its length.
+func read(conn net.Conn, pause time.Duration) (n int64) {
+	defer conn.Close()
+	fmt.Fprint(conn, "GET /file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	for {
+		m, err := io.CopyN(io.Discard, conn, 1<<20)
+		n += m
+		if err != nil {
+			return n
+		}
+		time.Sleep(pause)
+	}
+}
+
+// A download goes on for as long as it is read, and ends when it is not.
+func TestDownloadsMustMakeProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan struct{}, 1)
+		dial := startPiped(t, download(t, ended))
+		if n := read(dial(), serverPace.stall/2); n <= testFile {
+			t.Errorf("a slow reader got %d bytes", n)
+		}
+		<-ended
+		conn := dial()
+		defer conn.Close()
+		start := time.Now()
+		fmt.Fprint(conn, "GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
+		select {
+		case <-ended:
+		case <-time.After(time.Hour):
+		}
+		if took := time.Since(start); took > serverPace.stall+time.Second {
+			t.Errorf("the server waits %v for a client that does not read", took)
+		}
+	})
+}
+
+// The same holds for a real connection, to which the system copies the file.
+func TestDownloadsOverTCP(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{}, 1)
+	route := download(t, ended)
+	dial := func(stall time.Duration) net.Conn {
+		conn, err := net.Dial("tcp", startPaced(t, stall, route).Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
-		fmt.Fprint(conn, "GET /file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-		for {
-			m, err := io.CopyN(io.Discard, conn, 1<<20)
-			n += m
-			if err != nil {
-				return n
-			}
-			time.Sleep(pause)
-		}
+		return conn
 	}
-	if n := read(30 * time.Millisecond); n <= size {
+	if n := read(dial(time.Minute), 2*testStall*(1<<20)/testFile); n <= testFile {
 		t.Errorf("a slow reader got %d bytes", n)
 	}
 	<-ended
-	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(testStall)
 	defer conn.Close()
 	fmt.Fprint(conn, "GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("the server waits for a client that does not read")
 	}
 }
@@ -168,7 +251,7 @@ func TestLongPollEndsWithTheServer(t *testing.T) {
 	stop()
 	select {
 	case <-ctx.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the wait goes on")
 	}
 	if r.Context().Err() != nil {
