@@ -43,7 +43,10 @@ func startPiped(t *testing.T, routes ...Route) (dial func() net.Conn) {
 	l := make(pipes)
 	srv := &http.Server{Handler: newTestRouter(t, routes...), WriteTimeout: serverPace.stall}
 	go srv.Serve(l)
-	t.Cleanup(func() { srv.Close() })
+	t.Cleanup(func() {
+		srv.Close()
+		time.Sleep(time.Second) // net/http lingers where it ends a connection
+	})
 	return func() net.Conn {
 		here, there := net.Pipe()
 		l <- there
