@@ -45,7 +45,7 @@ func (n *Network) Source(v *matrix.Version, servers ...matrix.ServerName) state.
 }
 
 // TrustingSource is [Network.Source] that asks servers in the room, and takes their word
-// for who came and went on servers that are away and have never told us their keys: for
+// for who came and went on servers that are away and have not told us of the key: for
 // joins and leaves that these users made themselves, where they are asked for by their
 // IDs, and for nothing else. Without them a state would lack them, here and where we give
 // it to others, and nothing would put them back. unchecked is told of each such event, so

@@ -136,7 +136,7 @@ func (p *postponed) put(ctx context.Context, events []state.ImportedEvent) (kept
 // content hash does not fit.
 //
 // Members' events are used on the word of the server that gives the state, too, where
-// their own servers are away and have never told us their keys. What we left out would
+// their own servers are away and have not told us of the key. What we left out would
 // be missing in the states that we give to others, and nothing would put it there. They
 // are checked if the keys can be had within a day, and when the room is joined anew: see
 // [state.Rooms.Disown].

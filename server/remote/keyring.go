@@ -28,9 +28,10 @@ const (
 // silent for long. What it has signed is worth another try.
 var ErrKeyLater = fmt.Errorf("%w for now", ErrUnreachable)
 
-// ErrKeyUntold is wrapped beside ErrUnreachable where a key could not be had since its
-// server cannot be asked, and none of its keys is known here.
-var ErrKeyUntold = errors.New("the server has never told its keys")
+// ErrKeyUntold is wrapped beside ErrUnreachable where a server cannot be asked for a key,
+// and nothing that it has told speaks against the signature: none of its keys is known
+// here, or the signature is one of a key that it had, and not known for how long.
+var ErrKeyUntold = errors.New("the server has not told of this key")
 
 // ErrKeyUnasked is wrapped beside ErrUnreachable where none of a server's keys is known
 // here, or not for so late a time, and there was no time to ask it.
@@ -236,7 +237,7 @@ func (v *keyCheck) checkAll(ev *matrix.Event, signers [][]wanted) (failed error)
 }
 
 // gravity says how much an error of a check says about an event: a signature that is bad
-// more than one that cannot be checked, and that least whose server never told its keys.
+// more than one that cannot be checked, and that least of whose key its server has not told.
 func gravity(err error) int {
 	switch {
 	case err == nil:
@@ -274,7 +275,7 @@ func (n *Network) outdated(w wanted, key store.VerifyKey) error {
 		return matrix.ErrBadSignature
 	}
 	if away := n.away(w.server); away != nil {
-		return away
+		return fmt.Errorf("%w: %w", away, ErrKeyUntold)
 	}
 	answer, err := n.keyAnswer(w.server)
 	if err == nil && n.now().Sub(answer.Fetched) < 2*keyWait {
