@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hearth/state/matrix"
@@ -43,16 +44,15 @@ func enqueue(s *Store, ctx context.Context, fn func(*Tx) error) <-chan error {
 	s.queue.mu.Unlock()
 	done := make(chan error, 1)
 	go func() { done <- s.Update(ctx, fn) }()
-	for range 10_000 {
+	for {
 		s.queue.mu.Lock()
 		after := len(s.queue.waiting)
 		s.queue.mu.Unlock()
-		if after > before {
+		if after > before || len(done) > 0 {
 			return done
 		}
 		time.Sleep(100 * time.Microsecond)
 	}
-	return done
 }
 
 // putUser is a write that can be told from others afterwards.
@@ -209,41 +209,58 @@ func TestGroupIsBounded(t *testing.T) {
 	}
 }
 
-// Patient writes wait for company; a hurried one takes them along at once.
+// Patient writes wait for company; a hurried one takes them along at once, whether it
+// stands in line already or comes while they wait.
 func TestPatience(t *testing.T) {
-	s := openTest(t)
-	release := blockWriter(t, s)
-	before := txid(t, s)
-	var wg sync.WaitGroup
-	for i := range 5 {
-		wg.Go(func() {
-			if err := s.UpdatePatiently(t.Context(), time.Second, putUser(i)); err != nil {
-				t.Error(err)
+	for _, late := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := openTest(t)
+			release := blockWriter(t, s)
+			before, start := txid(t, s), time.Now()
+			var wg sync.WaitGroup
+			for i := range 5 {
+				wg.Go(func() {
+					if err := s.UpdatePatiently(t.Context(), time.Second, putUser(i)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			synctest.Wait() // all stand in line
+			hurried := func() { update(t, s, putUser(5)) }
+			if !late {
+				wg.Go(hurried)
+				synctest.Wait()
+			}
+			release()
+			if late {
+				synctest.Wait() // the first of them gathers the others
+				wg.Go(hurried)
+			}
+			wg.Wait()
+			if took := time.Since(start); took > 0 {
+				t.Errorf("took %s, late is %t", took, late)
+			}
+			if n := txid(t, s) - before; n != 1 {
+				t.Errorf("%d commits, late is %t", n, late)
 			}
 		})
 	}
-	for waiting := 0; waiting < 6; time.Sleep(time.Millisecond) { // with the one that runs
-		s.queue.mu.Lock()
-		waiting = len(s.queue.waiting)
-		s.queue.mu.Unlock()
-	}
-	start := time.Now()
-	release()
-	update(t, s, putUser(5))
-	wg.Wait()
-	if took := time.Since(start); took > 900*time.Millisecond {
-		t.Errorf("took %s", took)
-	}
-	if n := txid(t, s) - before; n > 2 {
-		t.Errorf("%d commits", n)
-	}
-	start = time.Now()
-	if err := s.UpdatePatiently(t.Context(), 30*time.Millisecond, putUser(6)); err != nil {
-		t.Error(err)
-	}
-	if took := time.Since(start); took < 30*time.Millisecond {
-		t.Errorf("a patient write alone took %s", took)
-	}
+}
+
+// A patient write that no company comes to waits for as long as it said, but not for ever.
+func TestPatienceAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openTest(t)
+		for patience, want := range map[time.Duration]time.Duration{30 * time.Millisecond: 30 * time.Millisecond, time.Hour: maxPatience} {
+			start := time.Now()
+			if err := s.UpdatePatiently(t.Context(), patience, putUser(6)); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(start); took != want {
+				t.Errorf("with a patience of %s it took %s", patience, took)
+			}
+		}
+	})
 }
 
 // Close lets the writes in line finish and refuses later ones; nobody hangs.
