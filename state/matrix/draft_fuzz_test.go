@@ -35,7 +35,7 @@ func FuzzBuild(f *testing.F) {
 			}
 			return
 		}
-		text := utf8.ValidString(typ + stateKey) // else it is made to be
+		text := utf8.ValidString(typ) && utf8.ValidString(stateKey) // else they are made to be
 		if text && (e.Type != typ || isState && *e.StateKey != stateKey) || e.IsState() != isState || e.Sender != draft.Sender ||
 			len(e.PrevEvents) != 1 || e.PrevEvents[0] != prev || len(e.AuthEvents) != 0 || e.Depth > max(depth, 0) && depth >= 0 {
 			t.Fatalf("%+v became %s", draft, e.JSON())
@@ -67,7 +67,7 @@ func FuzzSigned(f *testing.F) {
 		_ = VerifyJSON(obj, entity, keyID, public)
 		_ = VerifyJSON(obj, entity, keyID, public[:len(keyID)%(len(public)+1)])
 		signed, err := SignJSON(bytes.Clone(obj), entity, SigningKey{ID: keyID, Private: private})
-		if err != nil || !utf8.ValidString(entity+keyID) || !strings.HasPrefix(keyID, signatureAlgorithm) {
+		if err != nil || !utf8.ValidString(entity) || !utf8.ValidString(keyID) || !strings.HasPrefix(keyID, signatureAlgorithm) {
 			return
 		}
 		if err := VerifyJSON(signed, entity, keyID, public); err != nil {
