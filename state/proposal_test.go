@@ -273,6 +273,18 @@ func TestPolicyUpgrade(t *testing.T) {
 	}
 
 	p, room = policed(t)
+	kitchen := matrix.RoomAlias("#kitchen:home.example")
+	p.must(p.rooms.AddAlias(context.Background(), kitchen, room, Keeper{User: alice}))
+	_, err = p.set(room, alice, "m.room.canonical_alias", "", `{"alias":"#kitchen:home.example"}`)
+	p.must(err)
+	p.against = "m.room.canonical_alias"
+	fresh, err := upgrade(p.house, room, "12")
+	p.must(err)
+	if id, err := p.rooms.AliasRoom(kitchen); id != fresh || err != nil || p.at(room, "m.room.tombstone") == nil {
+		t.Errorf("an upgrade whose old room keeps its aliases in its state: %s leads to %s, %v", kitchen, id, err)
+	}
+
+	p, room = policed(t)
 	p.during = func() { p.admit(room, matrix.UserID(fmt.Sprintf("@u%d:away.example", p.asked)), matrix.Join) }
 	_, err = upgrade(p.house, room, "11")
 	p.wantReason("an upgrade of a room that is never quiet", err, ErrPolicy)

@@ -43,7 +43,8 @@ func (r *Rooms) Upgrade(ctx context.Context, id matrix.RoomID, user matrix.UserI
 	if !v.PrivilegedCreators {
 		creators = nil
 	}
-	plan := upgrade{user: user, version: v, at: r.now().UnixMilli(), signed: make(map[matrix.EventID]*matrix.Event)}
+	plan := upgrade{user: user, version: v, at: r.now().UnixMilli(),
+		signed: make(map[matrix.EventID]*matrix.Event), declined: make(map[string]bool)}
 	if !v.RoomIDIsHash {
 		plan.id = r.newRoomID()
 	}
@@ -83,7 +84,7 @@ type upgrade struct {
 	id       matrix.RoomID   // of the new room, where it can be chosen
 	at       int64           // when it began
 	signed   map[matrix.EventID]*matrix.Event
-	lenient  bool // the policy server is against new power levels of the old room
+	declined map[string]bool // types of events of the old room that the policy server does not sign
 
 	// Within one write:
 	old       *room
@@ -94,11 +95,11 @@ type upgrade struct {
 }
 
 // sign gets the policy server's signature on an event of the old room. The upgrade does
-// without new power levels there: they should be modified "if possible".
+// without it for all but the tombstone.
 func (u *upgrade) sign(ctx context.Context, r *Rooms, p *proposal) error {
 	signed, err := r.askPolicy(ctx, p.policy, p.event)
-	if err != nil && p.event.Is("m.room.power_levels", "") && ctx.Err() == nil {
-		u.lenient = true
+	if err != nil && p.event.Type != "m.room.tombstone" && ctx.Err() == nil {
+		u.declined[p.event.Type] = true
 		return nil
 	}
 	if err == nil {
@@ -249,7 +250,7 @@ func (u *upgrade) bury() error {
 // Levels that are higher already stay.
 func (u *upgrade) restrict() error {
 	least := max(50, min(u.levels.UsersDefault, maxLevel-1)+1)
-	if u.lenient || u.levels.EventsDefault >= least && u.levels.Invite >= least {
+	if u.levels.EventsDefault >= least && u.levels.Invite >= least {
 		return nil
 	}
 	content := map[string]jsontext.Value{"users": encode(u.levels.Users)}
@@ -264,8 +265,12 @@ func (u *upgrade) restrict() error {
 	return u.ifAllowed("m.room.power_levels", encode(content))
 }
 
-// ifAllowed adds a state event to the old room, unless the user may not.
+// ifAllowed adds a state event to the old room, unless the user may not, or its policy
+// server is against it.
 func (u *upgrade) ifAllowed(typ string, content jsontext.Value) error {
+	if u.declined[typ] {
+		return nil
+	}
 	err := u.old.addState(u.user, typ, "", content)
 	if _, refused := errors.AsType[*auth.Error](err); refused {
 		return nil

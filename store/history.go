@@ -49,11 +49,19 @@ func (p Place) event() EventNum {
 // timeline event behind it, which is odd and so no timeline event's, and its height and
 // own number.
 func (p Place) appendTurn(key []byte) []byte {
-	num := uint64(timelineNum(p.Position))
+	key = appendU64(key, uint64(p.turn()))
 	if !p.BackFilled() {
-		return appendU64(key, num)
+		return key
 	}
-	return appendU64(appendHeight(appendU64(key, num-1), p.Height), uint64(p.Num))
+	return appendU64(appendHeight(key, p.Height), uint64(p.Num))
+}
+
+// turn is the number that a place begins with in keys.
+func (p Place) turn() EventNum {
+	if p.BackFilled() {
+		return timelineNum(p.Position) - 1
+	}
+	return timelineNum(p.Position)
 }
 
 // readTurn reads what appendTurn has written; ok is false for anything else.

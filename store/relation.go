@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"math"
 
 	"hearth/state/matrix"
 )
@@ -107,39 +106,42 @@ func eachRelation(room RoomNum, fn func(Relation) (bool, error)) func(key, v []b
 	}
 }
 
-// placeRelations takes the relations of all rooms to the places of their children, and
-// makes the threads anew: the upgrade from format 4, where all stood by their numbers,
-// so that back-filled ones were the newest.
+// placeRelations takes the back-filled relations of all rooms to the places of their
+// children, and counts their threads anew: the upgrade from format 4, where they stood by
+// their numbers, so that they were the newest. What is of the timeline stays as it is.
 func (tx *Tx) placeRelations() error {
-	err := tx.Rooms(func(room RoomNum, _ Head) (bool, error) {
+	return tx.Rooms(func(room RoomNum, _ Head) (bool, error) {
 		moved := make(map[string][]byte) // values by old keys
 		prefix := keyOf(uint32(room), roomRelation)
 		err := tx.scan(bucketRoom, prefix, nil, func(rest, v []byte) (bool, error) {
-			if len(rest) == 16 && EventNum(u64(rest[8:])).Aside() { // as the number of threads is
+			if len(rest) == 16 && EventNum(u64(rest[8:])).Aside() && string(rest[8:]) != threadChild {
 				moved[string(rest)] = bytes.Clone(v)
 			}
 			return true, nil
 		})
+		threads := make(map[string]EventNum) // by what their relations begin with: one of the replies
 		for rest, v := range moved {
 			if err == nil {
 				err = tx.placeRelation(room, rest, v)
 			}
+			r := reader{b: v}
+			if _ = r.uvarint(); string(r.b) == threadType {
+				threads[rest[:8]] = EventNum(u64([]byte(rest[8:])))
+			}
 		}
-		if err == nil {
-			_, err = tx.deleteAll(bucketRoom, keyOf(uint32(room), roomThread), math.MaxInt)
+		for parent, reply := range threads {
+			if err == nil {
+				err = tx.recountOld(room, parent, reply)
+			}
 		}
 		return err == nil, err
 	})
-	if err != nil {
-		return err
-	}
-	return tx.indexThreads()
 }
 
-// placeRelation moves a back-filled relation of format 4, and deletes a thread.
+// placeRelation moves a back-filled relation of format 4.
 func (tx *Tx) placeRelation(room RoomNum, rest string, v []byte) error {
 	prefix := append(keyOf(uint32(room), roomRelation), rest[:8]...)
-	if err := tx.delete(bucketRoom, append(bytes.Clone(prefix), rest[8:]...)); err != nil || rest[8:] == threadChild {
+	if err := tx.delete(bucketRoom, append(bytes.Clone(prefix), rest[8:]...)); err != nil {
 		return err
 	}
 	place, ok, err := tx.PlaceOf(room, EventNum(u64([]byte(rest[8:]))))
@@ -147,6 +149,20 @@ func (tx *Tx) placeRelation(room RoomNum, rest string, v []byte) error {
 		return err
 	}
 	return tx.put(bucketRoom, place.appendTurn(prefix), v)
+}
+
+// recountOld makes a thread of format 4 anew, whose newest reply is named by its number.
+func (tx *Tx) recountOld(room RoomNum, parent string, reply EventNum) error {
+	record := append(append(keyOf(uint32(room), roomRelation), parent...), threadChild...)
+	r := reader{b: tx.get(bucketRoom, record)}
+	turn := appendU64(keyOf(uint32(room), roomThread), r.uvarint())
+	if err := tx.delete(bucketRoom, append(turn, parent...)); err != nil {
+		return err
+	}
+	if err := tx.delete(bucketRoom, record); err != nil {
+		return err
+	}
+	return tx.indexThread(room, reply)
 }
 
 // relationPrefix begins the keys of a parent's children. Eight bytes of hash

@@ -196,8 +196,11 @@ func (tx *Tx) indexThread(room RoomNum, reply EventNum) error {
 }
 
 func (t *Thread) pack() []byte {
-	turn := t.Latest.appendTurn(nil)
-	v := append([]byte{byte(len(turn))}, turn...)
+	v := binary.AppendUvarint(nil, uint64(t.Latest.turn()))
+	if t.Latest.BackFilled() {
+		v = binary.AppendVarint(v, t.Latest.Height)
+		v = binary.AppendUvarint(v, uint64(t.Latest.Num))
+	}
 	v = binary.AppendUvarint(v, t.Replies)
 	for _, user := range t.Locals {
 		v = binary.AppendUvarint(v, uint64(user))
@@ -207,9 +210,9 @@ func (t *Thread) pack() []byte {
 
 func (t *Thread) read(v []byte) error {
 	r := reader{b: v}
-	var ok bool
-	if t.Latest, ok = readTurn(r.bytes(uint64(r.byte()))); !ok {
-		return ErrDamaged
+	turn := EventNum(r.uvarint())
+	if t.Latest = TimelinePlace(turn.Position()); turn.Aside() {
+		t.Latest = Place{(turn + 1).Position(), r.varint(), EventNum(r.uvarint())}
 	}
 	t.Replies = r.uvarint()
 	for len(r.b) > 0 {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -188,7 +189,8 @@ func TestThreadsOfThePast(t *testing.T) {
 	closeStore(t, s)
 }
 
-// unplaceRelations makes the relations of a room what they were in format 4.
+// unplaceRelations makes the relations and threads of a room what they were in format 4:
+// all named by numbers.
 func (tx *Tx) unplaceRelations(room RoomNum) error {
 	prefix := keyOf(uint32(room), roomRelation)
 	keys := make(map[string][]byte)
@@ -196,16 +198,33 @@ func (tx *Tx) unplaceRelations(room RoomNum) error {
 		keys[string(rest)] = slices.Clone(v)
 		return true, nil
 	})
+	newest := make(map[string]uint64)
 	for rest, v := range keys {
-		if len(rest) == 16 && rest[8:] == threadChild {
-			v = []byte{1, 1} // whatever it was
-		}
 		num := []byte(rest[len(rest)-8:])
+		if rest[8:] != threadChild {
+			newest[rest[:8]] = max(newest[rest[:8]], u64(num))
+		}
 		err = errors.Join(err,
 			tx.delete(bucketRoom, append(slices.Clone(prefix), rest...)),
 			tx.put(bucketRoom, append(append(slices.Clone(prefix), rest[:8]...), num...), v))
 	}
-	return errors.Join(err, tx.put(bucketRoom, appendU64(keyOf(uint32(room), roomThread), 1), []byte("$gone")))
+	var threads []Thread
+	err = errors.Join(err, tx.ThreadsBack(room, Place{}, func(t Thread) (bool, error) {
+		threads = append(threads, t)
+		return true, nil
+	}))
+	for _, t := range threads {
+		parent := string(eventIDKey(t.Root)[:8])
+		old := appendU64(keyOf(uint32(room), roomThread), newest[parent])
+		record := binary.AppendUvarint(binary.AppendUvarint(nil, newest[parent]), t.Replies)
+		for _, user := range t.Locals {
+			record = binary.AppendUvarint(record, uint64(user))
+		}
+		err = errors.Join(err,
+			tx.delete(bucketRoom, threadTurnKey(room, t)), tx.put(bucketRoom, append(old, parent...), []byte(t.Root)),
+			tx.put(bucketRoom, append(append(slices.Clone(prefix), parent...), threadChild...), record))
+	}
+	return err
 }
 
 // Whatever goes out of a thread, what is kept of it is what a count of the rest says.

@@ -19,7 +19,7 @@ func (d *deadlines) SetReadDeadline(until time.Time) error {
 	return nil
 }
 
-// A body that is hurried gets a time that begins then, and little of it for much.
+// A body that is hurried gets a time that begins then, however much comes.
 func TestHurry(t *testing.T) {
 	d := &deadlines{ResponseRecorder: httptest.NewRecorder()}
 	r := httptest.NewRequest(http.MethodPut, "/", strings.NewReader(strings.Repeat("x", 10<<20)))
@@ -37,8 +37,8 @@ func TestHurry(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Body.(*pacedBody).extend(time.Now().Add(time.Hour)) // and then it stands still
-	if most := hurriedPace.stall + (1<<20)/time.Duration(hurriedPace.rate)*time.Second; left() > most {
-		t.Errorf("%v for 1 MiB, want %v at most", left(), most)
+	if left() > hurriedPace.stall {
+		t.Errorf("%v for what follows", left())
 	}
 	Hurry(httptest.NewRequest(http.MethodGet, "/", nil)) // which has no body to be hurried
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"io"
+	"math"
 	"net/http"
 	"time"
 )
@@ -22,11 +23,10 @@ var serverPace = pace{stall: 60 * time.Second, rate: 2 << 10, step: time.Second}
 // copyChunk is how much of a file is sent under one deadline, in bytes.
 const copyChunk = 256 << 10
 
-// hurriedPace is that of a body for which others wait: some tens of seconds for the
-// largest.
-var hurriedPace = pace{stall: 10 * time.Second, rate: 64 << 10, step: time.Second}
+// hurriedPace is that of a body that is in others' way: half a minute for all of it.
+var hurriedPace = pace{stall: 30 * time.Second, rate: math.MaxInt64, step: time.Second}
 
-// Hurry has the rest of a request's body come fast, from now on.
+// Hurry has the rest of a request's body come within half a minute from now.
 func Hurry(r *http.Request) {
 	if b, ok := r.Body.(*pacedBody); ok {
 		b.pace, b.start, b.length = hurriedPace, time.Now(), 0

@@ -68,8 +68,13 @@ const (
 // event: it is no fault of that server, and nothing about the sender's session with us,
 // which a client would end by it.
 func speaksOfEvent(answer *remote.Error) bool {
-	return answer.Status/100 == 4 && answer.Status != http.StatusUnauthorized && len(answer.Answer) <= maxVerbatimBytes &&
-		strings.HasPrefix(answer.Code, "M_") && !strings.Contains(answer.Code, "TOKEN") && !strings.HasPrefix(answer.Code, "M_USER_")
+	switch answer.Status {
+	case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed:
+		return false
+	}
+	return answer.Status/100 == 4 && len(answer.Answer) <= maxVerbatimBytes &&
+		strings.HasPrefix(answer.Code, "M_") && answer.Code != api.ErrUnrecognized.Code &&
+		!strings.Contains(answer.Code, "TOKEN") && !strings.HasPrefix(answer.Code, "M_USER_")
 }
 
 // verbatim is a policy server's answer as the client gets it.

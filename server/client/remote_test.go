@@ -27,6 +27,8 @@ func TestPolicyAnswerIsPassedOn(t *testing.T) {
 		{429, "M_LIMIT_EXCEEDED", `,"retry_after_ms":5000`, 429, "M_LIMIT_EXCEEDED", true},
 		{400, "ORG.EXAMPLE_SPAM", "", 502, "M_UNKNOWN", false},
 		{500, "M_UNKNOWN", "", 502, "M_UNKNOWN", false},
+		{404, "M_UNRECOGNIZED", "", 502, "M_UNKNOWN", false},
+		{400, "M_UNRECOGNIZED", "", 502, "M_UNKNOWN", false},
 		{401, "M_UNKNOWN_TOKEN", `,"soft_logout":true`, 502, "M_UNKNOWN", false},
 		{403, "M_USER_DEACTIVATED", "", 502, "M_UNKNOWN", false},
 	} {

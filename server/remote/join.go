@@ -277,12 +277,16 @@ func (j *Joiner) residence(room matrix.RoomID) (is residence, err error) {
 	return is, err
 }
 
-// lastServers returns servers that were in a room when we left it.
-func (j *Joiner) lastServers(room matrix.RoomID) (servers []matrix.ServerName, err error) {
-	err = j.store.View(func(tx *store.Tx) error {
+// orLast returns servers; where there is none to ask, those that were in a room when we
+// left it.
+func (j *Joiner) orLast(servers []matrix.ServerName, room matrix.RoomID) ([]matrix.ServerName, error) {
+	if len(j.candidates(servers)) > 0 {
+		return servers, nil
+	}
+	err := j.store.View(func(tx *store.Tx) error {
 		return tx.RoomServers(tx.RoomNum(room), func(num store.ServerNum, _ uint64) (bool, error) {
 			servers = append(servers, tx.ServerName(num))
-			return len(servers) < maxCandidates, nil
+			return len(servers) <= maxCandidates, nil
 		})
 	})
 	return servers, err

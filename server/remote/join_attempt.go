@@ -48,23 +48,19 @@ func (j *Joiner) run(ctx context.Context, w *joinWork) error {
 			return err
 		}
 	}
+	if servers, err = j.orLast(servers, w.room); err != nil {
+		return err
+	}
 	return j.byOneOf(ctx, servers, w.join, func(server matrix.ServerName, others []matrix.ServerName) error {
 		return j.attempt(ctx, w, server, others)
 	})
 }
 
 // byOneOf asks servers, one after the other, until one lets a user in, and returns
-// otherwise the reason that says most. Where none is named, those are asked that were in
-// the room when we left it. others are those that may be asked still.
+// otherwise the reason that says most. others are those that may be asked still.
 func (j *Joiner) byOneOf(ctx context.Context, servers []matrix.ServerName, join state.Join, ask func(server matrix.ServerName, others []matrix.ServerName) error) error {
 	var refusal error
 	candidates := j.candidates(servers)
-	if len(candidates) == 0 {
-		var err error
-		if candidates, err = j.lastServers(join.Room); err != nil {
-			return err
-		}
-	}
 	for i, server := range candidates {
 		err := ask(server, candidates[i+1:])
 		if err == nil || ctx.Err() != nil {

@@ -132,12 +132,7 @@ func (n *Network) VerifyRequest(ctx context.Context, q SignedRequest, keyID, sig
 	keys, err := wantedFrom(q.Origin, []string{keyID}, n.now())
 	if err == nil {
 		err = n.verify(ctx, keys, func(_ string, public ed25519.PublicKey) error {
-			release, err := n.weigh(ctx, q)
-			if err != nil {
-				return err
-			}
-			defer release()
-			return q.verify(public, signature)
+			return n.verifyRequest(ctx, q, public, signature)
 		})
 	}
 	if err != nil {

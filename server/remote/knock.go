@@ -36,6 +36,9 @@ func (j *Joiner) Knock(ctx context.Context, knock state.Join, servers []matrix.S
 		})
 		return err
 	}
+	if servers, err = j.orLast(servers, knock.Room); err != nil {
+		return err
+	}
 	within, cancel := context.WithTimeout(ctx, knockTimeout)
 	defer cancel()
 	err = j.byOneOf(within, servers, knock, func(server matrix.ServerName, _ []matrix.ServerName) error {

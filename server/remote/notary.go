@@ -45,6 +45,9 @@ func (n *Network) askNotaries(ctx context.Context, missing []wanted, still func(
 			}
 			if err := n.askNotary(ctx, notary, query); err != nil { // some of the keys may have come
 				n.log.Debug("ask a notary for keys", "dest", notary, "err", err)
+				if errors.Is(err, ErrUnreachable) {
+					break
+				}
 			}
 		}
 		var err error

@@ -380,6 +380,45 @@ func TestRefusedTransaction(t *testing.T) {
 	}
 }
 
+// What belongs together goes together, and is left out together: a join comes with the
+// devices of who joins.
+func TestRefusedJoin(t *testing.T) {
+	for _, status := range []int{400, 413} {
+		synctest.Test(t, func(t *testing.T) {
+			h, o := newHomestead(t, "here.test"), newPostOffice(t)
+			room := h.create("12", 0)
+			h.visitors(room, "@a:far.test")
+			o.refuse = func(_ matrix.ServerName, p posted) error {
+				if strings.Contains(p.body, "m.device_list_update") {
+					return &Error{Server: "far.test", Status: status, Code: "M_TOO_MUCH"}
+				}
+				return nil
+			}
+			h.must(h.store.Update(t.Context(), func(tx *store.Tx) error {
+				user, err := tx.CreateAccount("@new:here.test", store.Account{})
+				if err == nil {
+					err = tx.PutDevice(user, store.Device{ID: "D"})
+				}
+				if err == nil {
+					err = tx.PutDeviceKeys(user, "D", []byte(`{"user_id":"@new:here.test","device_id":"D","algorithms":[],"keys":{},"signatures":{}}`))
+				}
+				return err
+			}))
+			_, stop := o.sending(h, 2)
+			defer stop()
+			settle(time.Second)
+			_, err := h.rooms.ChangeMembership(t.Context(), state.MembershipChange{Room: room, Sender: "@new:here.test", Target: "@new:here.test", Membership: matrix.Join})
+			h.must(err)
+			settle(24 * time.Hour)
+			next := h.post(room, "good")
+			settle(time.Minute)
+			if got := o.events("far.test"); len(got) == 0 || got[len(got)-1] != next {
+				t.Errorf("%d: the events are %q, want %s at the end", status, got, next)
+			}
+		})
+	}
+}
+
 // Nothing is lost where a server has a bad hour.
 func TestRefusedForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -215,7 +215,7 @@ func (s *Sender) failed(d *destination, t *transaction, err error, pause time.Du
 	}
 	worn := d.refusals >= maxRefusals && s.now().Sub(d.refusing) >= refusalHope
 	switch {
-	case refused && t.parts > 1 && (worn || tooLarge(err)):
+	case refused && t.parts > 1 && !t.singly && (worn || tooLarge(err)):
 		d.singly = t.parts
 		d.refusals, d.refusing = 0, time.Time{}
 	case refused && worn:

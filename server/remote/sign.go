@@ -105,24 +105,37 @@ func (q SignedRequest) written() ([]byte, error) {
 }
 
 const (
-	// maxRewritten bounds the content that is brought into canonical form for a check,
-	// which takes several times its length in memory. What 50 events and 100 EDUs have in
-	// them is less.
-	maxRewritten = 4 << 20
 	// smallContent is so little that how many requests there may be bounds it.
 	smallContent = 128 << 10
+	// nodesWeight is what the values of a document may take beside its text, for each
+	// byte of that and at most. See matrix.Canonical.
+	nodesWeight    = 15
+	maxNodesWeight = 16 << 20
 )
 
-// weigh takes the memory that a check of the request's signature needs.
-func (n *Network) weigh(ctx context.Context, q SignedRequest) (release func(), err error) {
+// verifyRequest checks a signature on a request: on what was written first, and on its
+// canonical forms if that does not fit. These take much memory, which comes from the
+// budget: whoever sends the request has signed nothing yet.
+func (n *Network) verifyRequest(ctx context.Context, q SignedRequest, public ed25519.PublicKey, signature string) error {
 	size := int64(len(q.Content))
-	switch {
-	case size <= smallContent:
-		return func() {}, nil
-	case size <= maxRewritten:
-		size *= 5
+	err := n.weighed(ctx, q, size, func() error { return q.verify(public, signature, q.written) })
+	if !errors.Is(err, matrix.ErrBadSignature) || q.Content == nil {
+		return err
 	}
-	return n.config.Budget(ctx, size)
+	weight := 2*size + min(nodesWeight*size, maxNodesWeight)
+	return n.weighed(ctx, q, weight, func() error { return q.verify(public, signature, q.canonical, q.whole) })
+}
+
+// weighed runs fn with so many bytes of the budget, unless the request is small.
+func (n *Network) weighed(ctx context.Context, q SignedRequest, bytes int64, fn func() error) error {
+	if len(q.Content) > smallContent {
+		release, err := n.config.Budget(ctx, bytes)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	return fn()
 }
 
 // signature returns the request's signature with a key, in unpadded base64.
@@ -134,15 +147,12 @@ func (q SignedRequest) signature(key matrix.SigningKey) (string, error) {
 	return base64.RawStdEncoding.EncodeToString(ed25519.Sign(key.Private, text)), nil
 }
 
-// verify checks a signature on the request.
-func (q SignedRequest) verify(public ed25519.PublicKey, signature string) error {
+// verify checks a signature on one of some forms of the request. One that it does not
+// have is passed over, but that its content is no JSON is an error.
+func (q SignedRequest) verify(public ed25519.PublicKey, signature string, forms ...func() ([]byte, error)) error {
 	sig, err := decodeBase64(signature)
 	if err != nil || len(public) != ed25519.PublicKeySize {
 		return fmt.Errorf("a request of %s: %w", q.Origin, matrix.ErrBadSignature)
-	}
-	forms := []func() ([]byte, error){q.written}
-	if q.Content != nil && len(q.Content) <= maxRewritten {
-		forms = append(forms, q.canonical, q.whole)
 	}
 	for _, form := range forms {
 		text, err := form()

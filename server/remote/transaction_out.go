@@ -35,6 +35,7 @@ type transaction struct {
 	fromOutbox bool           // and holds something of it
 	lossy      bool           // it holds nothing that must arrive
 	parts      int            // how many PDUs and EDUs it holds
+	singly     bool           // it holds no more than it must
 }
 
 // durable says whether it must arrive.
@@ -274,7 +275,7 @@ func (c *composer) finish() *transaction {
 	c.txn.id = c.sender.transactionID()
 	c.txn.body = transactionBody(c.sender.server, c.sender.now(), c.pdus, c.edus)
 	c.txn.lossy = c.lossy == len(c.edus) && len(c.pdus) == 0
-	c.txn.parts = len(c.pdus) + len(c.edus)
+	c.txn.parts, c.txn.singly = len(c.pdus)+len(c.edus), c.plan.singly
 	return &c.txn
 }
 

@@ -9,7 +9,7 @@ import (
 // are integers within ±(2^53-1); "-0" and "1e10" are rewritten as such. It
 // refuses what is not JSON in valid UTF-8 ([ErrNotJSON]); other numbers, two
 // members of one name and nesting beyond 1,000 levels ([ErrBadJSON]); and more than
-// 16 MiB or 262,144 values and names ([ErrTooLarge]). Specification: appendices, "Canonical JSON".
+// 16 MiB or 524,288 values and names ([ErrTooLarge]). Specification: appendices, "Canonical JSON".
 func Canonical(src []byte) ([]byte, error) {
 	return canonical(src, integersRewritten)
 }

@@ -28,7 +28,7 @@ const (
 	maxDocumentBytes = 16 << 20
 	// maxNodes bounds the values and names of one document, each of which takes more
 	// memory than it may have bytes. An event has 32,768 at most.
-	maxNodes = 1 << 18
+	maxNodes = 1 << 19
 )
 
 // document is a JSON text that was read and checked once: a flat list of nodes
