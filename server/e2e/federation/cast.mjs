@@ -38,6 +38,7 @@ export class Cast {
   tess; // on the second, as is Tom
   tom;
   shared = []; // { room, version, owner, guest }: all five but Tom are in them, each guest is on another server
+  #turn = Promise.resolve(); // the end of the last deed that [Cast.spare] or [Cast.crash] was asked for
 
   // raise starts the servers. Each has a name that says where it is.
   async raise(folder) {
@@ -90,12 +91,28 @@ export class Cast {
     return this.shared.slice(0, this.places.length);
   }
 
-  // strike kills Hearth and starts it again, in a telling with kills, where a chapter
-  // cannot be told while that happens at any time.
+  // crash kills Hearth as a power cut would and starts it again. It returns how many ms
+  // the start took.
+  crash() {
+    return this.spare(async () => {
+      await this.hearth.kill();
+      return this.hearth.start();
+    });
+  }
+
+  // spare does a deed while Hearth is up and is not killed: such deeds and crashes wait
+  // for each other.
+  spare(deed) {
+    const done = this.#turn.then(deed);
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+
+  // strike is crash, in a telling with kills, where a chapter cannot be told while that
+  // happens at any time.
   async strike() {
     if (!kills) return;
-    await this.hearth.kill();
-    await this.hearth.start();
+    await this.crash();
     await this.circle?.reconnect(this.hearth);
   }
 

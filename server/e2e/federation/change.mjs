@@ -53,13 +53,24 @@ export async function decline(cast) {
     const leaves = () => owner.finds(room, "m.room.member", invited.userID, ({ membership }) => membership === "leave");
     await owner.member(room, "invite", invited, "invite");
     await comes();
-    await invited.refuse(room);
+    await refuse(cast, invited, room, owner);
     await leaves();
     await owner.member(room, "invite", invited, "invite");
     await comes();
     await owner.member(room, "kick", invited, "leave");
     await invited.until(`the end of the invite to ${room}`, () => !invited.invites.has(room));
   }
+}
+
+// refuse turns an invite down. A Synapse asks the inviting server once for that: without
+// an answer it makes an end of the invite that no other server ever hears of. So Hearth
+// is spared while it is asked; that it can be asked is seen by a profile.
+async function refuse(cast, invited, room, owner) {
+  if (owner.server !== cast.hearth) return invited.refuse(room);
+  await cast.spare(async () => {
+    await invited.profile(owner);
+    await invited.refuse(room);
+  });
 }
 
 // vanish has all users of Hearth leave a room, which goes on without them, and come
