@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const patience = 60_000; // ms
+import { patience } from "./person.mjs";
 
 // agree waits until the witnesses, each of another server, are shown the same state of
 // a room. Each says something first, which ends what forks there are.

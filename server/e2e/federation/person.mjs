@@ -4,7 +4,9 @@
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const patience = 60_000; // ms that a wait or a request with its repetitions may take
+export const patience = 120_000; // ms that a wait or a request with its repetitions may take
+const answerLimit = 20_000; // ms that a single request may take
+const pollLimit = 60_000; // ms that a /sync may take
 const pause = 100; // ms between two looks
 
 // A Refusal is an error that a server answered with.
@@ -63,8 +65,8 @@ export class Person {
     }
   }
 
-  // once makes a request a single time.
-  async once(method, path, body, base = "/_matrix/client") {
+  // once makes a request a single time, and waits that many ms for its answer.
+  async once(method, path, body, base = "/_matrix/client", limit = answerLimit) {
     const raw = body instanceof Uint8Array;
     const response = await fetch(this.server.url + base + path, {
       method,
@@ -73,7 +75,7 @@ export class Person {
         ...(this.#token && { Authorization: `Bearer ${this.#token}` }),
         ...(body && { "Content-Type": raw ? "image/png" : "application/json" }),
       },
-      signal: AbortSignal.timeout(patience),
+      signal: AbortSignal.timeout(limit),
     });
     const bytes = Buffer.from(await response.arrayBuffer());
     const type = response.headers.get("Content-Type") ?? "";
@@ -252,7 +254,7 @@ export class Person {
     while (!this.#ended.signal.aborted) {
       try {
         const path = `/v3/sync?timeout=2000&filter=${filter}${since && `&since=${encodeURIComponent(since)}`}`;
-        const answer = await this.once("GET", path);
+        const answer = await this.once("GET", path, undefined, undefined, pollLimit);
         this.#take(answer);
         since = answer.next_batch;
       } catch {

@@ -53,7 +53,7 @@ for telling in "${@:-calm killed}"; do
 		echo "three servers, $how"
 		kills=
 		[[ $how == calm ]] || kills=1
-		if ! E2E_FOLDER=$folder E2E_KILLS=$kills timeout --kill-after=30 1800 \
+		if ! E2E_FOLDER=$folder E2E_KILLS=$kills timeout --kill-after=30 3600 \
 			node --test-force-exit --test-reporter=spec "$here/story.mjs"; then
 			if [[ -s $folder/hearth/server.log ]]; then
 				echo "the end of Hearth's log:"
