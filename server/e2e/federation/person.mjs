@@ -84,17 +84,17 @@ export class Person {
     return answer;
   }
 
-  // changes makes a request that may not be repeated blindly: after a failure it
-  // first looks whether it has been done.
+  // changes makes a request that may not be repeated blindly: after a failure, which
+  // isDone is given, it first looks whether it has been done.
   async changes(isDone, method, path, body) {
     const late = Date.now() + patience;
     for (;;) {
       try {
         return await this.once(method, path, body);
       } catch (err) {
-        if (err instanceof Refusal && err.status < 500 && !(await isDone())) throw err;
+        if (err instanceof Refusal && err.status < 500 && !(await isDone(err))) throw err;
         if (Date.now() > late) throw err;
-        if (await isDone().catch(() => false)) return undefined;
+        if (await isDone(err).catch(() => false)) return undefined;
       }
       await sleep(pause);
     }
@@ -145,13 +145,15 @@ export class Person {
     await this.until(`the end of ${room}`, () => !this.rooms.has(room));
   }
 
-  // refuse turns an invite down.
+  // refuse turns an invite down. Where a server refuses that, it may have been done
+  // before, and /sync is given time to tell; one that failed is asked again soon.
   async refuse(room) {
+    const isGone = () => !this.invites.has(room);
     await this.changes(
-      () => sleep(1000).then(() => !this.invites.has(room)),
+      (err) => this.soon(err.status < 500 ? 15_000 : 1000, isGone),
       ...["POST", `/v3/rooms/${encodeURIComponent(room)}/leave`, {}],
     );
-    await this.until(`the end of the invite to ${room}`, () => !this.invites.has(room));
+    await this.until(`the end of the invite to ${room}`, isGone);
   }
 
   // upgrade replaces a room and returns the new one.
@@ -236,11 +238,17 @@ export class Person {
 
   // until waits for a condition, which is looked at again and again.
   async until(what, condition) {
-    const late = Date.now() + patience;
+    const found = await this.soon(patience, condition);
+    if (!found) throw new Error(`${this.localpart} waited ${patience / 1000} s for ${what}`);
+    return found;
+  }
+
+  // soon is until for that many ms. It returns what the condition last returned.
+  async soon(limit, condition) {
+    const late = Date.now() + limit;
     for (;;) {
       const found = await condition();
-      if (found) return found;
-      if (Date.now() > late) throw new Error(`${this.localpart} waited ${patience / 1000} s for ${what}`);
+      if (found || Date.now() > late) return found;
       await sleep(pause);
     }
   }
