@@ -178,10 +178,15 @@ export async function signal(cast) {
         ...(on && { timeout: 20_000 }),
       });
     for (const on of [true, false]) {
+      await typing(on);
       for (const other of cast.witnesses) {
+        let next = Date.now() + 3000;
         await other.until(`typing: ${on}`, async () => {
           if (other.rooms.get(room).typing.includes(reader.userID) === on) return true;
-          await typing(on); // it may have been lost, as typing may
+          if (Date.now() < next) return false;
+          await typing(!on); // it may have been lost, as typing may, and only a change
+          await typing(on); // is sent again
+          next = Date.now() + 3000;
           return false;
         });
       }
