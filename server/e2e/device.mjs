@@ -21,7 +21,7 @@ import { RustBackupManager } from "matrix-js-sdk/lib/rust-crypto/backup.js";
 import { loggerFor } from "./log.mjs";
 import { neverInClear, Network } from "./network.mjs";
 
-const patience = 20_000; // ms that until waits
+const usualPatience = 20_000; // ms that until waits
 const timelineLimit = 10; // events of a room in one /sync answer
 
 // The SDK spreads the uploads of many clients over ten seconds; here is one.
@@ -55,16 +55,18 @@ const changes = [
 export class Device {
   recoveryKey; // set it to let the device open secret storage
 
-  // login makes a device of the account; it is idle until start.
-  static async login(account, name) {
+  // login makes a device of the account; it is idle until start. Its until waits that
+  // many ms.
+  static async login(account, name, patience) {
     const session = await account.login(name);
     assert.equal(session.user_id, account.userID);
-    return new Device(account, name, session);
+    return new Device(account, name, session, patience);
   }
 
-  constructor(account, name, session) {
+  constructor(account, name, session, patience = usualPatience) {
     this.account = account;
     this.name = name;
+    this.patience = patience;
     this.userID = session.user_id;
     this.deviceID = session.device_id;
     this.network = new Network(account.server);
@@ -101,7 +103,7 @@ export class Device {
   // until waits for the condition, which is looked at again after each change of
   // the client, and returns what it returned.
   until(what, condition) {
-    const late = new Error(`${this.name} waited ${patience / 1000} s for ${what}`); // made here for its stack
+    const late = new Error(`${this.name} waited ${this.patience / 1000} s for ${what}`); // made here for its stack
     return new Promise((resolve, reject) => {
       let looking = false;
       let again = false;
@@ -127,7 +129,7 @@ export class Device {
         for (const change of changes) this.client.off(change, later);
         end(value);
       };
-      const limit = setTimeout(() => settle(reject, late), patience);
+      const limit = setTimeout(() => settle(reject, late), this.patience);
       for (const change of changes) this.client.on(change, later);
       look();
     });

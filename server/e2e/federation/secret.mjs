@@ -8,6 +8,10 @@ import { Account } from "../account.mjs";
 import { Device } from "../device.mjs";
 import { neverInClear } from "../network.mjs";
 
+// A Synapse that missed a change of somebody's devices asks for them within 30 s of the
+// time when it notices.
+const patience = 90_000; // ms that a device waits
+
 // A Circle is the users who talk in secret: Helen on Hearth, Sam and Thea on the
 // Synapses.
 export class Circle {
@@ -31,7 +35,7 @@ export class Circle {
   }
 
   async #open(account, name) {
-    const device = await Device.login(account, name);
+    const device = await Device.login(account, name, patience);
     await device.start();
     this.devices.push(device);
     return device;
@@ -182,9 +186,9 @@ export async function change(cast) {
 
 // sees waits until a device is given such keys of a user.
 async function sees(device, user, what, test) {
-  const late = Date.now() + 20_000;
+  const late = Date.now() + patience;
   while (!test(await device.client.downloadKeysForUsers([user.userID]))) {
-    if (Date.now() > late) throw new Error(`${device.name} waited 20 s for ${what} of ${user.name}`);
+    if (Date.now() > late) throw new Error(`${device.name} waited ${patience / 1000} s for ${what} of ${user.name}`);
     await sleep(100);
   }
 }
