@@ -93,6 +93,7 @@ func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 type connTable struct {
 	max    int
 	shared func(net.Addr) bool // addresses that stand for many clients: proxies
+	now    func() time.Time
 
 	mu    sync.Mutex // guards the fields below and the idle field of each conn
 	conns map[*trackedConn]struct{}
@@ -100,7 +101,7 @@ type connTable struct {
 }
 
 func newConnTable(most int, shared func(net.Addr) bool) *connTable {
-	return &connTable{max: most, shared: shared, conns: make(map[*trackedConn]struct{}), from: make(map[string]int)}
+	return &connTable{max: most, shared: shared, now: time.Now, conns: make(map[*trackedConn]struct{}), from: make(map[string]int)}
 }
 
 // trackedConn is a connection in a table.
@@ -142,7 +143,7 @@ func (l *trackedListener) Accept() (net.Conn, error) {
 
 // add gives conn a place, or returns nil.
 func (t *connTable) add(conn net.Conn) *trackedConn {
-	c := &trackedConn{Conn: conn, table: t, idle: time.Now()}
+	c := &trackedConn{Conn: conn, table: t, idle: t.now()}
 	if !t.shared(conn.RemoteAddr()) {
 		c.host = house(conn.RemoteAddr())
 	}
@@ -181,7 +182,7 @@ func house(addr net.Addr) string {
 // for at least a second: a new one must get the time to ask. t.mu is held.
 func (t *connTable) longestIdle() *trackedConn {
 	var longest *trackedConn
-	before := time.Now().Add(-time.Second)
+	before := t.now().Add(-time.Second)
 	for c := range t.conns {
 		if !c.idle.IsZero() && c.idle.Before(before) {
 			longest, before = c, c.idle
@@ -221,6 +222,6 @@ func trackState(conn net.Conn, state http.ConnState) {
 	case http.StateActive:
 		c.idle = time.Time{}
 	case http.StateIdle:
-		c.idle = time.Now()
+		c.idle = c.table.now()
 	}
 }
