@@ -260,10 +260,10 @@ func TestPresenceTimesOut(t *testing.T) {
 	}
 	since := syncPresence(t, s, alice, "").Next
 	waits := make(chan presenceAnswer, 1)
-	go func() { waits <- syncPresence(t, s, alice, "timeout=20000&since="+since) }()
+	go func() { waits <- syncPresence(t, s, alice, fmt.Sprintf("timeout=%d&since=%s", longSync, since)) }()
 	s.clock.Advance(connectedFor)
 	go func() { done <- s.Run(ctx) }()
-	if got := (<-waits).states(); got != "bob=offline" {
+	if got := woken(t, waits).states(); got != "bob=offline" {
 		t.Errorf("told: %s", got)
 	}
 	if p := <-sent; p.State != Offline {
@@ -326,7 +326,11 @@ func TestReceivePresence(t *testing.T) {
 		putMember(t, s, room, "@erin:third.test", matrix.Join)
 		since := syncPresence(t, s, alice, "").Next
 		waits := make(chan presenceAnswer, 1)
-		go func() { waits <- syncPresence(t, s, alice, "timeout=500&since="+since) }()
+		wait := longSync
+		if mode != PresenceOn { // there will be no news
+			wait = 500
+		}
+		go func() { waits <- syncPresence(t, s, alice, fmt.Sprintf("timeout=%d&since=%s", wait, since)) }()
 		time.Sleep(20 * time.Millisecond)
 		list := []Presence{
 			{User: "@alice:hearth.test", State: Online}, {User: "@erin:third.test", State: Online},
@@ -337,7 +341,7 @@ func TestReceivePresence(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := map[PresenceMode]string{PresenceOn: "dave=unavailable"}[mode]
-		answer := <-waits
+		answer := woken(t, waits)
 		if got := answer.states(); got != want {
 			t.Errorf("mode %d: told %q, want %q", mode, got, want)
 		}
