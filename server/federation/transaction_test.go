@@ -185,7 +185,7 @@ func TestSlowServersKeepNobodyWaiting(t *testing.T) {
 		<-reached
 	}
 	next := p.peer.build(matrix.Draft{Room: p.room, Sender: alice, Type: "m.room.message", Content: []byte(`{"body":"hello"}`)}, ev.PrevEvents...)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	context.AfterFunc(ctx, func() { close(slow) })
 	if wrong := p.deliver(next); wrong[next.ID] != "" || ctx.Err() != nil || !p.here.shown(next.ID) {
