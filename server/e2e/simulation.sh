@@ -29,7 +29,7 @@ change runtime/select.go 'cheaprandn(uint32(norder + 1))' 'lot(norder + 1)'
 change runtime/rand.go 'globalRand\.state\.Init(\*seed)' 'clear(seed[:]); &'
 change runtime/rand.go 'return rand()' 'return 1'
 # Who is interrupted, and who has waited so long for a lock that he is the next.
-change runtime/proc.go 'forcePreemptNS = 10 ' 'forcePreemptNS = 1000 '
+change runtime/proc.go 'forcePreemptNS = 10 ' 'forcePreemptNS = 1000000000 '
 change runtime/proc.go '!sysretake && int64(pd.syscalltick) != syst' '!sysretake'
 change internal/sync/mutex.go 'starvationThresholdNs = 1e6' 'starvationThresholdNs = 1e12'
 cat >>"$dir/src/runtime/select.go" <<'END'
