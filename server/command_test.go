@@ -45,7 +45,7 @@ func run(t *testing.T, s *Server) *running {
 		case err := <-done:
 			done <- nil
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			return errors.New("the server does not stop")
 		}
 	}}

@@ -103,7 +103,7 @@ func TestRunEndsPurges(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, config)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		left := 0
 		if err := s.store.View(func(tx *store.Tx) error {
 			return tx.Purges(func(store.RoomNum) (bool, error) { left++; return true, nil })
