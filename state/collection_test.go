@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,25 +77,29 @@ func TestCollectMeanwhile(t *testing.T) {
 	order := causalShuffle(events, 3)
 	accept(order[0])
 	ctx, stop := context.WithCancel(t.Context())
-	collected := make(chan int)
+	var removed atomic.Int64
+	ended := make(chan struct{})
 	go func() {
-		rounds, sum := 0, 0
+		defer close(ended)
+		rounds := 0
 		for ; ctx.Err() == nil; rounds++ {
 			n, err := h.rooms.collect(ctx, h.number(events[0].Room))
 			if err != nil && ctx.Err() == nil {
 				t.Errorf("collect: %v", err)
 			}
-			sum += n
+			removed.Add(int64(n))
 		}
-		t.Logf("%d records removed in %d collections", sum, rounds)
-		collected <- sum
+		t.Logf("%d records removed in %d collections", removed.Load(), rounds)
 	}()
 	for _, ev := range order[1:] {
 		accept(ev)
 	}
-	time.Sleep(5 * sweepPace)
+	for deadline := time.Now().Add(time.Minute); removed.Load() == 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
 	stop()
-	if <-collected == 0 {
+	<-ended
+	if removed.Load() == 0 {
 		t.Error("nothing was collected")
 	}
 	_, err := h.rooms.collect(context.Background(), h.number(events[0].Room))
@@ -108,9 +113,6 @@ func TestCollectMeanwhile(t *testing.T) {
 		}
 	}
 }
-
-// sweepPace is about how long one write of a collection waits for company.
-const sweepPace = 100 * time.Millisecond
 
 // When a room is collected: by its forks and its size, or after hours.
 func TestLitter(t *testing.T) {
