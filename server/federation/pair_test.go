@@ -425,7 +425,7 @@ func (p *pair) waiting() (stored, counted int) {
 // eventually waits until something is so.
 func (p *pair) eventually(what string, is func() bool) {
 	p.Helper()
-	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			p.Fatalf("%s: that does not come about", what)
 		}

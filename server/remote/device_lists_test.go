@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -573,31 +574,33 @@ func TestDeviceListsBackOff(t *testing.T) {
 
 // Who asks at the same time shares one request.
 func TestDeviceListsAreJoined(t *testing.T) {
-	p := newListPair(t)
-	begun, goOn := make(chan struct{}), make(chan struct{})
-	p.meet = func(string) {
-		begun <- struct{}{}
-		<-goOn
-	}
-	var group sync.WaitGroup
-	ask := func() {
-		group.Go(func() {
-			if keys, failed := p.query(); failed || len(keys.Devices) != 1 {
-				t.Errorf("the keys are %v, failed is %v", keys, failed)
-			}
-		})
-	}
-	ask()
-	<-begun
-	for range 5 {
+	synctest.Test(t, func(t *testing.T) {
+		p := newListPair(t)
+		begun, goOn := make(chan struct{}), make(chan struct{})
+		p.meet = func(string) {
+			begun <- struct{}{}
+			<-goOn
+		}
+		var group sync.WaitGroup
+		ask := func() {
+			group.Go(func() {
+				if keys, failed := p.query(); failed || len(keys.Devices) != 1 {
+					t.Errorf("the keys are %v, failed is %v", keys, failed)
+				}
+			})
+		}
 		ask()
-	}
-	time.Sleep(20 * time.Millisecond)
-	close(goOn)
-	group.Wait()
-	if p.asked[http.MethodPost] != 1 {
-		t.Errorf("asked %v", p.asked)
-	}
+		<-begun
+		for range 5 {
+			ask()
+		}
+		synctest.Wait() // all wait for the one answer
+		close(goOn)
+		group.Wait()
+		if p.asked[http.MethodPost] != 1 {
+			t.Errorf("asked %v", p.asked)
+		}
+	})
 }
 
 // The changes of a user are told in a chain, each device once.

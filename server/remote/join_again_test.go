@@ -71,7 +71,7 @@ func TestJoinIsResumed(t *testing.T) {
 			w[here].open()
 			again, _ := w.joiner(w[here])
 			for began := time.Now(); w[here].membership(erin, room).Membership != matrix.Join; time.Sleep(5 * time.Millisecond) {
-				if time.Since(began) > 10*time.Second {
+				if time.Since(began) > time.Minute {
 					t.Fatal("it is not gone on with")
 				}
 			}
