@@ -242,7 +242,9 @@ func (d *document) unescape(text []byte) int32 {
 
 func (d *document) add(n node) int32 {
 	if len(d.nodes) == cap(d.nodes) {
-		d.nodes = slices.Grow(d.nodes, max(64, len(d.nodes))) // of many, append would make many copies
+		grown := make([]node, len(d.nodes), max(64, 2*len(d.nodes))) // append would make more copies of many
+		copy(grown, d.nodes)
+		d.nodes = grown
 	}
 	d.nodes = append(d.nodes, n)
 	return int32(len(d.nodes) - 1)
