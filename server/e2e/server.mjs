@@ -176,14 +176,25 @@ function shell(command) {
   return promisify(execFile)("sh", ["-c", command], { timeout: startLimit + stopLimit });
 }
 
-// freePort returns a port of this host that nobody listens on.
-export function freePort() {
+// freePort returns a port of this host that nobody listens on. It is below those that
+// the system gives to connections, so that none of them takes it while a server is dead.
+export async function freePort() {
+  for (let tries = 1; ; tries++) {
+    const port = 12_000 + Math.floor(Math.random() * 18_000);
+    try {
+      await listens(port);
+      return port;
+    } catch (e) {
+      if (tries === 100) throw e;
+    }
+  }
+}
+
+// listens listens on a port for a moment.
+function listens(port) {
   return new Promise((resolve, reject) => {
     const probe = createServer();
     probe.once("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
+    probe.listen(port, "127.0.0.1", () => probe.close(resolve));
   });
 }
