@@ -113,16 +113,23 @@ func (r *cutReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// leftRoom is a room of another server, of so many members there, in which erin was.
+func leftRoom(t *testing.T, version string, members int) (w world, j *Joiner, again state.Join) {
+	t.Helper()
+	w = world{here: newHomestead(t, here), there: newHomestead(t, there)}
+	again = state.Join{Room: w[there].create(version, members), User: erin}
+	j, _ = w.joiner(w[here])
+	w[there].must(j.Join(t.Context(), again, []matrix.ServerName{there}))
+	left, err := w[here].rooms.ChangeMembership(t.Context(), state.MembershipChange{Room: again.Room, Sender: erin, Target: erin, Membership: matrix.Leave})
+	w[here].must(err)
+	w[there].take(again.Room, w[here].pdu(left))
+	return w, j, again
+}
+
 // Who comes back to a room that all have left finds it as it is now.
 func TestRejoin(t *testing.T) {
-	w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
-	room := w[there].create("11", 20)
-	j, _ := w.joiner(w[here])
-	join := state.Join{Room: room, User: erin}
-	w[there].must(j.Join(t.Context(), join, []matrix.ServerName{there}))
-	left, err := w[here].rooms.ChangeMembership(t.Context(), state.MembershipChange{Room: room, Sender: erin, Target: erin, Membership: matrix.Leave})
-	w[here].must(err)
-	w[there].take(room, w[here].pdu(left))
+	w, j, join := leftRoom(t, "11", 20)
+	room := join.Room
 	for i := range 10 {
 		user := matrix.UserID(fmt.Sprintf("@m%d:there.test", i))
 		w[there].must(w[there].rooms.Leave(t.Context(), room, user, ""))
@@ -135,14 +142,8 @@ func TestRejoin(t *testing.T) {
 
 // Who was sent away from a room knows whom to ask when he knocks: its ID need not say.
 func TestKnockAgain(t *testing.T) {
-	w := world{here: newHomestead(t, here), there: newHomestead(t, there)}
-	room := w[there].create("12", 2)
-	j, _ := w.joiner(w[here])
-	join := state.Join{Room: room, User: erin}
-	w[there].must(j.Join(t.Context(), join, []matrix.ServerName{there}))
-	left, err := w[here].rooms.ChangeMembership(t.Context(), state.MembershipChange{Room: room, Sender: erin, Target: erin, Membership: matrix.Leave})
-	w[here].must(err)
-	w[there].take(room, w[here].pdu(left))
+	w, j, join := leftRoom(t, "12", 2)
+	room := join.Room
 	w[there].send(room, "m.room.join_rules", new(string), `{"join_rule":"knock"}`)
 	if err := j.Knock(t.Context(), join, nil); err != nil {
 		t.Error(err)

@@ -312,6 +312,36 @@ func TestNotaries(t *testing.T) {
 	})
 }
 
+// A notary that hangs does not use up the time of the next one, however many keys are
+// missing.
+func TestSilentNotary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i, key := newInternet(t), seedKey("ed25519:n", 3)
+		i.holes["8.0.0.1:8448"] = true
+		var asked atomic.Int64
+		i.serve("9.0.0.1:8448", "9.0.0.1", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/_matrix/key/v2/query" {
+				asked.Add(1)
+			}
+			fmt.Fprint(w, "{}")
+		}))
+		n := openNetwork(t, i, t.TempDir(), func(c *NetworkConfig) { c.Notaries = []matrix.ServerName{"8.0.0.1", "9.0.0.1"} })
+		var events []*matrix.Event
+		for h := range 3 * maxNotaryServers {
+			events = append(events, eventFrom(t, "10", matrix.ServerName(fmt.Sprintf("1.0.1.%d", h)), key, time.Now()))
+		}
+		for _, err := range n.VerifyEvents(t.Context(), events) {
+			if !errors.Is(err, ErrUnreachable) {
+				t.Fatal(err)
+			}
+		}
+		if asked.Load() != 3 {
+			t.Errorf("the second notary is asked %d times", asked.Load())
+		}
+		n.stop()
+	})
+}
+
 // However many servers' keys are missing, a notary is asked for all of them, in questions
 // of a bounded size, and for the latest time that each is wanted for.
 func TestKeyQueries(t *testing.T) {
