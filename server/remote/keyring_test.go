@@ -70,7 +70,7 @@ func TestKeysAreFetchedOnce(t *testing.T) {
 			t.Errorf("asked %d times", asked.Load())
 		}
 		n.stop()
-		i.holes["1.0.0.1:8448"] = true
+		i.change(func() { i.holes["1.0.0.1:8448"] = true })
 		n = openNetwork(t, i, dir, nil)
 		if err := n.VerifyEvent(t.Context(), events[3]); err != nil {
 			t.Error(err)
@@ -131,7 +131,7 @@ func TestKeyValidity(t *testing.T) {
 			t.Errorf("eight days later: %v, asked %d times", err, asked.Load()-before)
 		}
 		// It is away when its key would have to be renewed: that speaks against nobody.
-		i.holes["1.0.0.1:8448"] = true
+		i.change(func() { i.holes["1.0.0.1:8448"] = true })
 		time.Sleep(8 * 24 * time.Hour)
 		verify := func(key matrix.SigningKey) error {
 			return n.VerifyEvent(t.Context(), eventFrom(t, "10", "1.0.0.1", key, time.Now()))
@@ -146,7 +146,7 @@ func TestKeyValidity(t *testing.T) {
 		if err := verify(current); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrKeyLater) || errors.Is(err, matrix.ErrBadSignature) {
 			t.Errorf("while it is away for long: %v", err)
 		}
-		delete(i.holes, "1.0.0.1:8448")
+		i.change(func() { delete(i.holes, "1.0.0.1:8448") })
 		time.Sleep(2 * silenceLong)
 		if err := verify(current); err != nil {
 			t.Errorf("when it is back: %v", err)

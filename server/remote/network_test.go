@@ -176,6 +176,13 @@ func (i *internet) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	}
 }
 
+// change edits what the internet is like while it is being used.
+func (i *internet) change(edit func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	edit()
+}
+
 // taken returns the addresses that were dialed since the last time.
 func (i *internet) taken() []string {
 	i.mu.Lock()

@@ -137,7 +137,7 @@ func TestHostsSurviveRestart(t *testing.T) {
 		n.stop()
 		stop()
 		i.taken()
-		clear(i.srv)
+		i.change(func() { clear(i.srv) })
 		n = openNetwork(t, i, dir, nil)
 		if err := ask(); err != nil {
 			t.Fatal(err)
