@@ -276,12 +276,11 @@ func (b *badInput) send(r *badRequest) (w *httptest.ResponseRecorder) {
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
 	}
-	patience := 20 * time.Second
-	if strings.HasSuffix(r.address(), "/sync") {
-		patience = 20 * time.Millisecond // whatever the timeout is
-	}
-	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
 	defer cancel()
+	waits, over := context.WithTimeout(ctx, 20*time.Millisecond) // for what polls, whatever its timeout is
+	defer over()
+	ctx = api.WithStopping(ctx, waits)
 	req, err := http.NewRequestWithContext(ctx, r.method, target, bytes.NewReader(r.body))
 	if err != nil {
 		b.t.Fatalf("%s: %v", r, err)
