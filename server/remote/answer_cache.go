@@ -83,6 +83,9 @@ func (a *answerCache[V]) ask(ctx context.Context, clock func() time.Time, key st
 		return value, false, nil
 	}
 	got, err, _ := a.flight.Do(key, func() (any, error) {
+		if value, found := a.get(key, clock()); found {
+			return value, nil // somebody else's question has ended since
+		}
 		value, bytes, err := fetch(context.WithoutCancel(ctx))
 		if err == nil {
 			now := clock()

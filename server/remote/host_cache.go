@@ -34,13 +34,17 @@ func (n *Network) find(ctx context.Context, server matrix.ServerName) (place, er
 	if err != nil {
 		return place{}, err
 	}
-	if now := n.now(); now.Before(h.DelegatedUntil) && now.Before(h.TargetsUntil) {
+	if n.holds(h) {
 		return placeOf(server, h), nil
 	}
 	ask := context.WithoutCancel(ctx) // others may wait for the answer, too
 	answer := n.finding.DoChan(string(server), func() (any, error) {
 		ctx, cancel := context.WithTimeout(ask, resolveTimeout)
 		defer cancel()
+		h, err := n.knownHost(server)
+		if err != nil || n.holds(h) {
+			return h, err // somebody else's search has ended since
+		}
 		found, err := n.resolve(ctx, server, h)
 		if err == nil {
 			n.keepHost(server, found)
@@ -56,6 +60,12 @@ func (n *Network) find(ctx context.Context, server matrix.ServerName) (place, er
 	case <-ctx.Done():
 		return place{}, fmt.Errorf("find %s: %w", server, ctx.Err())
 	}
+}
+
+// holds says whether what is known of where a server is need not be looked up again.
+func (n *Network) holds(h store.Host) bool {
+	now := n.now()
+	return now.Before(h.DelegatedUntil) && now.Before(h.TargetsUntil)
 }
 
 // knownHost returns what memory or disk knows of where a server is.

@@ -80,6 +80,9 @@ func (n *Network) fetchKeys(ctx context.Context, server matrix.ServerName, insis
 	}
 	ask := context.WithoutCancel(ctx) // others may wait for the answer, too
 	answer := n.fetching.DoChan(string(server), func() (any, error) {
+		if err := n.mayFetch(server, insist); err != nil {
+			return nil, err // somebody else's question has ended since
+		}
 		ctx, cancel := context.WithTimeout(ask, keyWait)
 		defer cancel()
 		if err := n.fetches.Acquire(ctx, 1); err != nil {
