@@ -78,7 +78,7 @@ func TestHostileRequests(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			status, code := g.hostile(t, method, uri, strings.NewReader(body), forged)
 			runtime.ReadMemStats(&after)
-			if sum := int(after.TotalAlloc - before.TotalAlloc); status != 401 || code != "M_UNAUTHORIZED" || sum > 8*full+(96<<20) {
+			if sum := int(after.TotalAlloc - before.TotalAlloc); status != 401 || code != "M_UNAUTHORIZED" || sum > min(60*full, 125<<20) {
 				t.Errorf("%s with %d bytes that are not signed: %d %s, %d bytes allocated", rt.pattern, full, status, code, sum)
 			}
 		}
