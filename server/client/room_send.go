@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -15,6 +16,16 @@ import (
 // eventID is the answer of the endpoints that make an event.
 type eventID struct {
 	Event matrix.EventID `json:"event_id"`
+}
+
+// writeSent answers who has sent an event, with nothing left in a buffer: once it has
+// returned, the client has the answer before any sync that shows the event.
+func writeSent(w http.ResponseWriter, id matrix.EventID) error {
+	text, err := json.Marshal(eventID{id})
+	if err != nil {
+		return err
+	}
+	return errors.Join(api.WriteEncoded(w, text), http.NewResponseController(w).Flush())
 }
 
 // pathRoom reads the room ID of a request's path.
@@ -79,7 +90,7 @@ func (s *Server) sendMessage(w http.ResponseWriter, r *http.Request, who session
 		return err
 	}
 	s.noteSent(room, who)
-	return api.WriteJSON(w, eventID{id})
+	return writeSent(w, id)
 }
 
 // redactEvent answers PUT /rooms/{roomID}/redact/{eventID}/{txnID}.
@@ -144,7 +155,7 @@ func (s *Server) redact(w http.ResponseWriter, r *http.Request, who session, roo
 	if err != nil {
 		return err
 	}
-	return api.WriteJSON(w, eventID{id})
+	return writeSent(w, id)
 }
 
 // sent says whether an event is known and one of the user's own.

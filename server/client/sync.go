@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"strconv"
@@ -88,9 +89,8 @@ func (s *Server) trySync(w http.ResponseWriter, r *http.Request, req *syncReques
 			return true, err
 		}
 	}
-	s.sending.settle(r.Context(), deviceName{req.who.num, req.who.device})
 	out := &syncWriter{w: w}
-	if err := s.answerSync(*req, out); err != nil {
+	if err := s.answerSync(r.Context(), *req, out); err != nil {
 		return true, out.abort(err)
 	}
 	if !out.begun && !last {
@@ -173,7 +173,7 @@ func queryBool(text, name string) (bool, error) {
 }
 
 // answerSync writes what is new, if anything is.
-func (s *Server) answerSync(req syncRequest, out *syncWriter) error {
+func (s *Server) answerSync(ctx context.Context, req syncRequest, out *syncWriter) error {
 	var rooms []syncRoom
 	err := s.store.View(func(tx *store.Tx) (err error) {
 		out.next = streamToken{pos: tx.Position(), memory: s.serials.now()}
@@ -188,6 +188,9 @@ func (s *Server) answerSync(req syncRequest, out *syncWriter) error {
 	})
 	if err != nil {
 		return err
+	}
+	if len(rooms) > 0 { // all that they show was asked for before the position was taken
+		s.sending.settle(ctx, deviceName{req.who.num, req.who.device})
 	}
 	for _, room := range rooms {
 		if err := s.answerRoom(req, room, out); err != nil {
